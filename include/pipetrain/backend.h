@@ -1,0 +1,209 @@
+/* One table of functions per compute library.
+ *
+ * Memory. `void *` named dev_… is an address in the backend's own memory: arithmetic on it is
+ * allowed, dereferencing it is the backend's business (on a GPU it is a device pointer). Host
+ * memory that takes part in transfers comes from host_new (pinned, where that means something).
+ *
+ * Order. Calls run in the order they were made, on one compute stream. They may return before the
+ * work is done: record an event after them and ask event_done, or call finish, before the host or a
+ * message reads the result.
+ *
+ * Kernels. A kernel is one op prepared for one number of samples. `plan` chooses primitive and
+ * layouts; it is cheap and is called for the *whole* graph in topological order, so that a cut
+ * never changes a choice; that is what makes any number of stages give the same bits. `build` makes
+ * the primitive runnable and is called for the layers of one's own stage only.
+ *
+ * Values and their gradients have the layout that the kernel which produces the value planned for
+ * it (kernel->out); a kernel whose library wants another one reorders inside, in its scratch.
+ * Parameters and their gradients are always plain fp32 in PyTorch's order (OIHW, OI): optimizers,
+ * predictors, checkpoints and clipping see flat buffers and nothing else. */
+#ifndef PIPETRAIN_BACKEND_H
+#define PIPETRAIN_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pipetrain/op.h"
+#include "pipetrain/shape.h"
+#include "pipetrain/status.h"
+
+typedef struct pt_backend pt_backend;
+typedef struct pt_kernel pt_kernel;
+typedef struct pt_event pt_event;
+
+/* How the elements of a micro-batch of one value lie in memory. Backends extend it. */
+typedef struct pt_layout {
+    size_t bytes; /* padding of blocked formats included */
+} pt_layout;
+
+typedef enum pt_mode {
+    PT_TRAIN, /* batch statistics, dropout on, whatever the backward needs is kept */
+    PT_EVAL   /* running statistics, dropout off, nothing kept */
+} pt_mode;
+
+/* What the backward of a kernel reads beside d_out; lets a stage keep no more than that. */
+enum {
+    PT_READS_INPUT_FOR_INPUT = 1,  /* backward_input reads in[] */
+    PT_READS_OUTPUT_FOR_INPUT = 2, /* backward_input reads out */
+    PT_READS_INPUT_FOR_WEIGHT = 4, /* backward_weight reads in[] */
+    PT_SPLITS_BACKWARD = 8,        /* the weight gradient is a call of its own (conv2d, linear);
+                                      without this flag backward_input also makes it (batch-norm) */
+    PT_MAY_RUN_IN_PLACE = 16,      /* forward: out may be in[0]'s memory; backward_input: d_in[0]
+                                      may be d_out's (relu) */
+    PT_PASSES_GRADIENT = 32,       /* every d_in has the bytes of d_out (add; flatten where the
+                                      layouts agree): the caller may alias instead of calling */
+    PT_PASSES_VALUE = 64           /* out has the bytes of in[0] (flatten where the layouts agree,
+                                      dropout in evaluation): the caller may alias */
+};
+
+/* Facts that plan() leaves for the stage. Backends extend the struct; read-only for callers. */
+struct pt_kernel {
+    pt_backend *backend;
+    pt_op op;
+    int samples;
+    pt_mode mode;
+    unsigned flags;       /* PT_READS_… and friends */
+    const pt_layout *out; /* owned by the kernel */
+    size_t saved_bytes;   /* what forward leaves for backward beside in and out: batch statistics,
+                             pooling indices, dropout masks. Per micro-batch in flight. */
+    bool built;
+};
+
+/* Everything a call may touch. Unused members are NULL. */
+typedef struct pt_kernel_args {
+    const void *dev_in[PT_MAX_INPUTS];
+    void *dev_out;
+    void *dev_saved;                       /* kernel->saved_bytes, written by forward */
+    const float *dev_param[PT_MAX_PARAMS]; /* weight, bias */
+    /* Names the contents of dev_param: the same number means the same bytes at the same address,
+     * so that a kernel may keep a reordered copy. 0: do not keep. */
+    uint64_t param_version;
+    float *dev_state[PT_MAX_STATE]; /* running mean and variance; training updates them */
+    const void *dev_d_out;
+    void *dev_d_in[PT_MAX_INPUTS]; /* NULL where no gradient is wanted */
+    float *dev_d_param[PT_MAX_PARAMS];
+    bool accumulate; /* d_param += instead of d_param = */
+    /* Dropout: who the samples are. sample[i] is row i's index in the dataset. */
+    uint64_t seed;
+    uint32_t epoch;
+    const uint32_t *sample; /* host memory, kernel->samples entries */
+} pt_kernel_args;
+
+typedef enum pt_loss_kind { PT_LOSS_CROSS_ENTROPY, PT_LOSS_MSE, PT_LOSS_KINDS } pt_loss_kind;
+
+/* cross-entropy: l = -sum_c q_c log softmax(y)_c, q = (1-ε)·onehot + ε/C   (labels)
+ * mse:           l = 1/F · sum_f (y_f - t_f)²                              (targets)
+ * Both are per sample; a step's loss is the mean over its samples. */
+typedef struct pt_loss {
+    pt_loss_kind kind;
+    double smoothing; /* ε of cross-entropy, 0 … 1 */
+    pt_shape shape;   /* of one prediction: (C) or (F) */
+} pt_loss;
+
+typedef struct pt_loss_args {
+    const pt_layout *layout; /* of predictions and their gradient */
+    int samples;
+    const void *dev_y;
+    const int32_t *label; /* host (samples); cross-entropy */
+    const float *target;  /* host (samples, F) row-major; mse */
+    float scale;          /* d_y = scale · ∂l/∂y: 1 / samples of the whole step */
+    void *dev_d_y;        /* NULL: no gradient wanted */
+} pt_loss_args;
+
+typedef struct pt_loss_result {
+    double loss;     /* sum over the samples, not mean */
+    int64_t correct; /* first arg-max equals the label; 0 for mse */
+} pt_loss_result;
+
+/* v ← γ·v + (s·g + λ·θ);  θ ← θ - η·(nesterov ? (s·g + λ·θ) + γ·v : v)
+ * PyTorch's SGD (dampening 0), with s the clip scale. Sutskever et al., ICML 2013, for Nesterov. */
+typedef struct pt_sgd {
+    float lr, momentum, decay, scale;
+    bool nesterov;
+} pt_sgd;
+
+typedef struct pt_backend_config {
+    int threads;  /* CPU threads of this rank, >= 1 */
+    bool release; /* onednn: a reference implementation chosen by the library is an error */
+    int device;   /* GPUs: which one; CPUs ignore it */
+} pt_backend_config;
+
+typedef struct pt_backend_row {
+    const char *name;
+    const char *help;
+
+    pt_status (*open)(const pt_backend_config *config, pt_backend **ret_backend, pt_error *err);
+    void (*close)(pt_backend *b); /* NULL is fine */
+
+    /* Memory is zeroed and aligned to PT_ALIGN. */
+    pt_status (*dev_new)(pt_backend *b, size_t bytes, void **ret_dev, pt_error *err);
+    void (*dev_free)(pt_backend *b, void *dev);
+    pt_status (*host_new)(pt_backend *b, size_t bytes, void **ret_host, pt_error *err);
+    void (*host_free)(pt_backend *b, void *host);
+
+    pt_status (*upload)(pt_backend *b, void *dev_dst, const void *src, size_t bytes, pt_error *err);
+    pt_status (*download)(pt_backend *b, void *dst, const void *dev_src, size_t bytes,
+                          pt_error *err);
+    pt_status (*copy)(pt_backend *b, void *dev_dst, const void *dev_src, size_t bytes,
+                      pt_error *err);
+
+    pt_status (*event_new)(pt_backend *b, pt_event **ret_event, pt_error *err);
+    void (*event_free)(pt_backend *b, pt_event *event);
+    pt_status (*event_record)(pt_backend *b, pt_event *event, pt_error *err);
+    bool (*event_done)(pt_backend *b, pt_event *event);
+    pt_status (*finish)(pt_backend *b, pt_error *err); /* waits for everything */
+
+    /* The layout of values that come from outside: plain row-major fp32 (n, shape). */
+    pt_status (*plain_layout)(pt_backend *b, const pt_shape *shape, int samples,
+                              pt_layout **ret_layout, pt_error *err);
+    void (*layout_free)(pt_backend *b, pt_layout *layout);
+    bool (*layout_equal)(const pt_layout *a, const pt_layout *b);
+    /* Reorders one value between layouts (evaluation output, --infer, tests). */
+    pt_status (*reorder)(pt_backend *b, const pt_shape *shape, int samples, const pt_layout *from,
+                         const void *dev_src, const pt_layout *to, void *dev_dst, pt_error *err);
+
+    bool (*supports)(const pt_op *op);
+    /* in[i] are the layouts of the inputs, as planned by their producers; they outlive the kernel.
+     */
+    pt_status (*plan)(pt_backend *b, const pt_op *op, int samples, pt_mode mode,
+                      const pt_layout *const in[], pt_kernel **ret_kernel, pt_error *err);
+    pt_status (*build)(pt_kernel *k, pt_error *err);
+    void (*release)(pt_kernel *k); /* NULL is fine */
+
+    pt_status (*forward)(pt_kernel *k, const pt_kernel_args *args, pt_error *err);
+    pt_status (*backward_input)(pt_kernel *k, const pt_kernel_args *args, pt_error *err);
+    pt_status (*backward_weight)(pt_kernel *k, const pt_kernel_args *args, pt_error *err);
+
+    pt_status (*loss)(pt_backend *b, const pt_loss *loss, const pt_loss_args *args,
+                      pt_loss_result *ret_result, pt_error *err);
+
+    /* Flat fp32 buffers of n elements. */
+    pt_status (*add)(pt_backend *b, size_t n, const float *dev_x, const float *dev_y,
+                     float *dev_out, pt_error *err); /* out = x + y; out may be x or y */
+    pt_status (*axpby)(pt_backend *b, size_t n, float a, const float *dev_x, float c,
+                       const float *dev_y, float *dev_out, pt_error *err); /* out = a·x + c·y */
+    pt_status (*sum_of_squares)(pt_backend *b, size_t n, const float *dev_x, double *ret_sum,
+                                pt_error *err); /* in a fixed order, in double */
+    pt_status (*sgd)(pt_backend *b, size_t n, const pt_sgd *rule, float *dev_theta,
+                     float *dev_velocity, const float *dev_gradient, pt_error *err);
+
+    /* Bytes that dev_new holds now and held at most. */
+    void (*memory)(const pt_backend *b, size_t *ret_now, size_t *ret_peak);
+    /* One line for the start-up table: library, version, threads or device. */
+    void (*describe)(const pt_backend *b, char *text, size_t size);
+} pt_backend_row;
+
+/* Backends extend it. */
+struct pt_backend {
+    const pt_backend_row *row;
+};
+
+/* The backends of this build, best first, ended by NULL. */
+const pt_backend_row *const *pt_backend_rows(void);
+/* Their names, ended by NULL. */
+const char *const *pt_backend_names(void);
+/* The row called `name` ("auto": the first that opens here), or NULL. */
+const pt_backend_row *pt_backend_find(const char *name);
+
+#endif

@@ -1,0 +1,59 @@
+/* A link carries what crosses one cut in one direction: fixed slots, one communicator of its own,
+ * MPI_Isend/MPI_Irecv, receives posted before compute. The order of messages is the order of the
+ * schedule, so tag = slot, round robin, and nothing is ever allocated after opening.
+ *
+ * Sending rank                             Receiving rank
+ *   buffer = pt_link_send_slot()   waits     (receives are posted from the start)
+ *   …fill buffer…                            buffer = pt_link_receive(bytes)   waits
+ *   pt_link_send(bytes)            returns   …read buffer…
+ *                                            pt_link_release()   posts the slot again
+ *
+ * Between ops the engine calls pt_link_poll() on every link: Open MPI moves nothing unless asked.
+ */
+#ifndef PIPETRAIN_LINK_H
+#define PIPETRAIN_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pipetrain/status.h"
+#include "pipetrain/world.h"
+
+typedef struct pt_link pt_link;
+
+typedef struct pt_link_spec {
+    int from, to;      /* ranks; a pair of neighbours */
+    int slots;         /* >= 1; 2 unless a test wants otherwise */
+    size_t slot_bytes; /* longest message */
+    bool blocking;     /* MPI_Issend and wait, to prove that nothing relies on eager buffering */
+    /* slots · slot_bytes of host memory for the slots, from the backend's host_new; slot i begins
+     * at buffer + i · slot_bytes. Owned by the caller, outlives the link. */
+    void *buffer;
+} pt_link_spec;
+
+/* Opens one link; called by both ends, in the same order of links on both. */
+pt_status pt_link_open(pt_world *world, const pt_link_spec *spec, pt_link **ret_link,
+                       pt_error *err);
+/* Cancels receives that are still posted. NULL is fine. */
+void pt_link_close(pt_link *link);
+
+/* Sender: the next slot, once the message that last used it has left. */
+pt_status pt_link_send_slot(pt_link *link, void **ret_buffer, pt_error *err);
+/* Sender: sends `bytes` of the slot just taken. */
+pt_status pt_link_send(pt_link *link, size_t bytes, pt_error *err);
+/* Receiver: waits for the next message. A length other than `bytes` is PT_ECOMM: the two ranks are
+ * not running the same list. */
+pt_status pt_link_receive(pt_link *link, size_t bytes, const void **ret_buffer, pt_error *err);
+/* Receiver: gives the oldest received slot back and posts it again. */
+pt_status pt_link_release(pt_link *link, pt_error *err);
+/* Lets messages move; never waits. */
+pt_status pt_link_poll(pt_link *link, pt_error *err);
+/* Sender: waits until everything sent has left. */
+pt_status pt_link_flush(pt_link *link, pt_error *err);
+
+/* Time spent waiting in receive, and in send_slot/send/flush, since opening; ns. */
+int64_t pt_link_receive_wait_ns(const pt_link *link);
+int64_t pt_link_send_wait_ns(const pt_link *link);
+
+#endif

@@ -1,0 +1,133 @@
+/* Schedules are data: for every rank a static list of actions. The engine runs them, the checker
+ * proves them free of deadlock, the simulator times them, --check draws them. No MPI and no tensors
+ * are known here.
+ *
+ * A list covers a *span*: the micro-batches between two drains (one epoch, or what is left of
+ * --steps). Micro-batches of a span are numbered 0 … N-1; micro-batch m belongs to optimizer step
+ * m / M of the span, and the last step may have fewer than M.
+ *
+ *   generate → compute actions → lower → + messages → check → run | simulate | draw            */
+#ifndef PIPETRAIN_SCHEDULE_H
+#define PIPETRAIN_SCHEDULE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "pipetrain/status.h"
+
+typedef enum pt_action_kind {
+    PT_FORWARD,
+    PT_BACKWARD_INPUT,  /* and, for ops whose gradient is one pass, everything */
+    PT_BACKWARD_WEIGHT, /* accumulates; releases the activations of the micro-batch */
+    PT_CLIP,            /* global gradient norm of the step: every rank takes part */
+    PT_UPDATE,          /* optimizer; the weight version goes up by one */
+    PT_INFER,           /* forward only */
+    PT_RECV_ACT,        /* from the stage before */
+    PT_SEND_ACT,        /* to the stage behind */
+    PT_RECV_GRAD,       /* from the stage behind */
+    PT_SEND_GRAD,       /* to the stage before */
+    PT_ACTION_KINDS
+} pt_action_kind;
+
+typedef struct pt_action {
+    uint8_t kind;        /* pt_action_kind */
+    uint8_t chunk;       /* block of layers on this rank; 0 until interleaved schedules come */
+    int32_t micro_batch; /* 0 … N-1; for CLIP and UPDATE the last one of the step */
+    int32_t step;        /* optimizer step of the span, micro_batch / M */
+    int32_t staleness;   /* FORWARD: updates that this rank makes between this action and its own
+                            backward of the same micro-batch; 0 otherwise */
+    int32_t peer;        /* messages: the other rank; -1 otherwise */
+} pt_action;
+
+typedef struct pt_action_list {
+    pt_action *actions;
+    int n;
+} pt_action_list;
+
+typedef struct pt_schedule_spec {
+    const char *name;  /* a row of pt_schedule_rows(), e.g. "1f1b" */
+    int stages;        /* P >= 1 */
+    int micro_batches; /* N >= 1, of the span */
+    int per_step;      /* M >= 1 */
+    int in_flight;     /* k >= 0: forwards ahead of the depth (async only) */
+    bool clip;         /* a CLIP before every UPDATE (synchronous schedules only) */
+} pt_schedule_spec;
+
+typedef struct pt_schedule {
+    pt_schedule_spec spec; /* spec.name points into the table of rows */
+    bool synchronous;      /* no forward ever sees older weights than its backward */
+    bool lowered;
+    pt_action_list *ranks; /* spec.stages lists */
+} pt_schedule;
+
+typedef struct pt_schedule_row {
+    const char *name;
+    const char *help;
+    bool synchronous;
+    pt_status (*generate)(const pt_schedule_spec *spec, pt_schedule *schedule, pt_error *err);
+} pt_schedule_row;
+
+const pt_schedule_row *pt_schedule_rows(int *ret_n);
+const pt_schedule_row *pt_schedule_find(const char *name); /* or NULL */
+const char *const *pt_schedule_names(void);                /* ended by NULL; training only */
+
+/* Compute actions of one span. PT_EINPUT for values that the schedule cannot serve (in_flight with
+ * a synchronous schedule, clip with an asynchronous one), with the reason. */
+pt_status pt_schedule_generate(const pt_schedule_spec *spec, pt_schedule **ret_schedule,
+                               pt_error *err);
+
+/* INFER of n micro-batches on every rank, in order. */
+pt_status pt_schedule_infer(int stages, int n, pt_schedule **ret_schedule, pt_error *err);
+
+/* Puts RECV and SEND around the compute actions: a receive right before its consumer, a send right
+ * after its producer (a gradient leaves before BACKWARD_WEIGHT). */
+pt_status pt_schedule_lower(pt_schedule *schedule, pt_error *err);
+
+void pt_schedule_free(pt_schedule *schedule); /* NULL is fine */
+
+/* What the checker found out about one rank. */
+typedef struct pt_schedule_rank {
+    int stash_peak;    /* micro-batches whose activations are alive at once */
+    int versions_peak; /* distinct weight versions alive under stashing */
+    int staleness_max;
+    double staleness_mean; /* over forwards */
+} pt_schedule_rank;
+
+/* Plays a lowered list of all ranks on one thread, every send synchronous, with `slots` posted
+ * receives per edge and direction. Proves: it ends; each message is received by the right action in
+ * the order it was sent; every micro-batch has exactly one forward, backward-input and
+ * backward-weight per rank, in that order (or one INFER); every step one UPDATE after its last
+ * BACKWARD_WEIGHT; each FORWARD's staleness is the true number of updates up to its backward.
+ * ret_ranks has spec.stages entries (may be NULL). PT_EINPUT: the message names the rank, the
+ * action and the reason and brings the grid around the offending cell, which is marked with '!'. */
+pt_status pt_schedule_check(const pt_schedule *schedule, int slots, pt_schedule_rank *ret_ranks,
+                            pt_error *err);
+
+/* Costs of one stage, µs per micro-batch (update, clip: per step). */
+typedef struct pt_stage_cost {
+    double forward, backward_input, backward_weight, update, clip;
+    double send_act, send_grad; /* µs a message of this stage is under way */
+} pt_stage_cost;
+
+typedef struct pt_simulated_rank {
+    double busy;   /* µs in compute actions */
+    double idle;   /* µs waiting, from the rank's first to its last action */
+    double bubble; /* 1 - busy/elapsed between the end of the fill and the start of the drain; for
+                      synchronous schedules over the whole span */
+} pt_simulated_rank;
+
+/* Times a lowered list. ret_start[rank][action] and ret_end may be NULL; when given, they hold an
+ * array of ranks[r].n doubles each. ret_total_us is the time of the span. */
+pt_status pt_schedule_simulate(const pt_schedule *schedule, const pt_stage_cost *costs, int slots,
+                               double **ret_start, double **ret_end, pt_simulated_rank *ret_ranks,
+                               double *ret_total_us, pt_error *err);
+
+/* Draws one row per rank, one column per unit of forward time: 0F 1F 0B …, from a simulation with
+ * forward 1, backward 2 (input 1 + weight 1). `columns` limits the width; what is cut is said. */
+pt_status pt_schedule_draw(const pt_schedule *schedule, int columns, FILE *out, pt_error *err);
+
+const char *pt_action_name(pt_action_kind kind); /* "FORWARD" … */
+
+#endif

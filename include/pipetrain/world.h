@@ -1,0 +1,77 @@
+/* The ranks of a run and what they say to all. <mpi.h> is known to src/comm alone; with
+ * -Dmpi=disabled the same functions serve a world of one rank.
+ *
+ * One communicator per purpose: a broadcast of one kind can never match, or wait behind, another's.
+ * Every wait polls, looks at the stop flag, and sleeps when it lasts (ranks may outnumber cores).
+ */
+#ifndef PIPETRAIN_WORLD_H
+#define PIPETRAIN_WORLD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pipetrain/status.h"
+
+typedef struct pt_world pt_world;
+
+/* What a communicator is for. */
+typedef enum pt_purpose {
+    PT_FOR_PARTITION, /* broadcast: partition text and options */
+    PT_FOR_STATUS,    /* reduced: has any rank failed? and its message */
+    PT_FOR_CLIP,      /* gathered and broadcast: norm parts, clip scale */
+    PT_FOR_STOP,      /* broadcast: stop flag at step boundaries */
+    PT_FOR_METRICS,   /* many to rank 0: step records, timings */
+    PT_FOR_ANSWERS,   /* last stage to rank 0: predictions of --infer and evaluation */
+    PT_PURPOSES
+} pt_purpose;
+
+/* Starts MPI (MPI_THREAD_FUNNELED) and makes every communicator. PT_ECOMM. */
+pt_status pt_world_open(int *argc, char ***argv, pt_world **ret_world, pt_error *err);
+/* Ends MPI in an orderly way; all ranks must call it. NULL is fine. */
+void pt_world_close(pt_world *world);
+/* Ends every rank of the run with this exit code, at once. */
+_Noreturn void pt_world_abort(pt_world *world, int exit_code);
+
+int pt_world_rank(const pt_world *world);
+int pt_world_size(const pt_world *world);
+int pt_world_local_rank(const pt_world *world); /* among the ranks on this host */
+const char *pt_world_host(const pt_world *world);
+bool pt_world_under_mpirun(const pt_world *world);
+/* One line: "Open MPI 4.1.4" or "single rank (built without MPI)". */
+void pt_world_describe(const pt_world *world, char *text, size_t size);
+
+/* The flag that every wait watches; set by a signal handler. NULL: never stop. A wait that sees it
+ * set returns PT_EINTERRUPTED. */
+void pt_world_watch(pt_world *world, const volatile int *stop);
+
+pt_status pt_world_broadcast(pt_world *world, pt_purpose purpose, int root, void *data,
+                             size_t bytes, pt_error *err);
+/* `bytes` may differ from rank to rank; ret_data (root only) has room for their sum, in rank order,
+ * and counts[r] says how many rank r gave. */
+pt_status pt_world_gather(pt_world *world, pt_purpose purpose, int root, const void *data,
+                          size_t bytes, const size_t *counts, void *ret_data, pt_error *err);
+pt_status pt_world_barrier(pt_world *world, pt_purpose purpose, pt_error *err);
+
+/* All ranks bring their status and message; all leave with those of the lowest rank that failed (or
+ * PT_OK). ret_rank, if not NULL, is that rank or -1. */
+pt_status pt_world_agree(pt_world *world, pt_status mine, pt_error *err, int *ret_rank);
+
+/* Differences between this rank's pt_clock_ns and rank 0's, by ping-pong (for --trace). */
+pt_status pt_world_clock_offset(pt_world *world, int64_t *ret_ns, pt_error *err);
+
+/* ---- mail: small fixed-size records to rank 0 that never make the sender wait -------------------
+ * A sender has a few slots; when all are under way pt_mail_post returns false and the caller keeps
+ * adding up. Rank 0 takes what has arrived. */
+typedef struct pt_mail pt_mail;
+
+pt_status pt_mail_open(pt_world *world, size_t record_bytes, pt_mail **ret_mail, pt_error *err);
+void pt_mail_close(pt_mail *mail);
+/* Any rank but 0. */
+bool pt_mail_post(pt_mail *mail, const void *record);
+/* Rank 0: copies one record that has arrived and names its sender; false when there is none. */
+bool pt_mail_take(pt_mail *mail, void *ret_record, int *ret_sender);
+/* Any rank but 0: waits until everything posted has left. */
+pt_status pt_mail_flush(pt_mail *mail, pt_error *err);
+
+#endif

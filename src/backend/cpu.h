@@ -1,0 +1,50 @@
+/* What the CPU backends (ref, onednn) share: host memory that counts itself, events that are always
+ * done, plain layouts, losses and flat-buffer maths. Private to src/backend. */
+#ifndef PIPETRAIN_BACKEND_CPU_H
+#define PIPETRAIN_BACKEND_CPU_H
+
+#include "pipetrain/backend.h"
+
+/* First member of every CPU backend's own struct. */
+typedef struct pt_cpu {
+    pt_backend base;
+    pt_backend_config config;
+    size_t bytes_now, bytes_peak; /* of dev_new */
+} pt_cpu;
+
+/* Rows of pt_backend_row that are the same for every CPU backend. */
+pt_status pt_cpu_dev_new(pt_backend *b, size_t bytes, void **ret_dev, pt_error *err);
+void pt_cpu_dev_free(pt_backend *b, void *dev);
+pt_status pt_cpu_host_new(pt_backend *b, size_t bytes, void **ret_host, pt_error *err);
+void pt_cpu_host_free(pt_backend *b, void *host);
+pt_status pt_cpu_copy(pt_backend *b, void *dst, const void *src, size_t bytes, pt_error *err);
+pt_status pt_cpu_event_new(pt_backend *b, pt_event **ret_event, pt_error *err);
+void pt_cpu_event_free(pt_backend *b, pt_event *event);
+pt_status pt_cpu_event_record(pt_backend *b, pt_event *event, pt_error *err);
+bool pt_cpu_event_done(pt_backend *b, pt_event *event);
+pt_status pt_cpu_finish(pt_backend *b, pt_error *err);
+void pt_cpu_memory(const pt_backend *b, size_t *ret_now, size_t *ret_peak);
+
+pt_status pt_cpu_add(pt_backend *b, size_t n, const float *x, const float *y, float *out,
+                     pt_error *err);
+pt_status pt_cpu_axpby(pt_backend *b, size_t n, float a, const float *x, float c, const float *y,
+                       float *out, pt_error *err);
+/* Blocks of 4,096 elements, summed in double, added in order: the bits do not depend on threads. */
+pt_status pt_cpu_sum_of_squares(pt_backend *b, size_t n, const float *x, double *ret_sum,
+                                pt_error *err);
+pt_status pt_cpu_sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *theta, float *velocity,
+                     const float *gradient, pt_error *err);
+
+/* The losses on plain row-major predictions y (samples, shape) and, unless NULL, d_y. */
+void pt_cpu_loss(const pt_loss *loss, const pt_loss_args *args, const float *y, float *d_y,
+                 pt_loss_result *ret_result);
+
+/* Dropout on plain row-major memory: out = x·m/(1-p). The mask is remade from the counter, so
+ * nothing is saved; the gradient is the same map applied to d_out. */
+void pt_cpu_dropout(const pt_op *op, int samples, const pt_kernel_args *args, const float *x,
+                    float *out);
+
+/* Runs body(context, i) for i in [0, n) on the rank's thread pool, statically divided. */
+void pt_cpu_parallel(const pt_cpu *cpu, int n, void (*body)(void *context, int i), void *context);
+
+#endif
