@@ -6,19 +6,25 @@
  *  conv2d           y[n,o,h,w] = b[o] + sum_{i,u,v} x[n, i + g·I/G, h·S+u-P, w·S+v-P] · w[o,i,u,v]
  *                   x (C,H,W)  w (O,C/G,KH,KW)  b (O)  y (O,H',W')   g = group of o
  *  linear           y[n,o] = b[o] + sum_i x[n,i] w[o,i]           x (I)  w (O,I)  b (O)  y (O)
- *  batch-norm       y = w[c]·(x - mean_c)/sqrt(var_c + eps) + b[c]; mean and biased variance over
- *                   (n,h,w) of the micro-batch in training, the running ones in inference. Training
- *                   also updates running ← (1-momentum)·running + momentum·batch, the variance by
- *                   its unbiased estimate (·count/(count-1); biased when count is 1). x (C,H,W) or
- * (F). relu             y = max(x, 0) gelu             y = x·Φ(x), Φ by erf (not the tanh
- * approximation) max-pool         maximum over the window; padding counts as -inf; the first
- * maximum wins avg-pool         mean over the window; padding counts as zeros (count_include_pad as
- * in PyTorch) global-avg-pool  (C,H,W) → (C) flatten          (C,H,W) → (C·H·W), row-major add sum
- * of all inputs, equal shapes concat           along channels (dimension 0 of the sample shape)
+ *  batch-norm       y = w[c]·(x - mean_c)/sqrt(var_c + eps) + b[c]     x (C,H,W) or (F)
+ *                   Training: mean and biased variance over (n,h,w) of the micro-batch, and
+ *                   running ← (1-momentum)·running + momentum·batch, the variance by its unbiased
+ *                   estimate (·count/(count-1); biased when count is 1).
+ *                   Inference: the running ones.
+ *  relu             y = max(x, 0)
+ *  gelu             y = x·Φ(x), Φ by erf (not the tanh approximation)
+ *  max-pool         maximum over the window; padding counts as -inf; the first maximum wins
+ *  avg-pool         mean over the window; padding counts as zeros (PyTorch's count_include_pad)
+ *  global-avg-pool  (C,H,W) → (C)
+ *  flatten          (C,H,W) → (C·H·W), row-major
+ *  add              sum of all inputs, equal shapes
+ *  concat           along channels (dimension 0 of the sample shape)
  *  dropout          training: y = x·m/(1-p), m = 1 with probability 1-p; inference: y = x.
  *                   Element e (row-major in the sample) is kept when
  *                   u32 number e%4 of block e/4 of stream (DROPOUT, layer<<32|epoch, sample)
- *                   is >= p·2^32. */
+ *                   is >= p·2^32.
+ *
+ * Windows: H' = floor((H + 2P - KH)/S) + 1, rows left over at the end are not read. */
 #ifndef PIPETRAIN_OP_H
 #define PIPETRAIN_OP_H
 
@@ -72,14 +78,21 @@ typedef struct pt_op_tensor {
     int64_t elements;
 } pt_op_tensor;
 
+typedef enum pt_op_value {
+    PT_OP_INTEGER, /* 3 */
+    PT_OP_REAL,    /* 0.1 */
+    PT_OP_SWITCH   /* true or false, handed on as 1 or 0 */
+} pt_op_value;
+
 /* One attribute that a partition file may give for a kind. */
 typedef struct pt_op_attribute {
     const char *name; /* as written in the file, e.g. "kernel" */
     bool required;
     double min, max;
-    int n_values; /* 1, or 2 when a pair [h, w] is accepted too (one number means both) */
-    double fallback;
+    int n_values;    /* 1, or 2 when a pair [h, w] is accepted too (one number means both) */
+    double fallback; /* the stride of a pool falls back to 0: pt_op_infer makes it the kernel */
     const char *help;
+    pt_op_value type;
 } pt_op_attribute;
 
 enum { PT_MAX_ATTRIBUTES = 8 };
@@ -103,10 +116,12 @@ void pt_op_set(pt_op *op, const char *attribute, const double values[2]);
 /* Gives every attribute its fallback. */
 void pt_op_defaults(pt_op *op, pt_op_kind kind);
 
-/* Checks the inputs against the kind and sets op->out. PT_EINPUT says which shapes do not meet and
- * what would (for instance the features that a linear layer should expect). */
+/* Checks the inputs against the kind and sets op->out (and a pool's stride, when it is 0, to its
+ * kernel). PT_EINPUT says which shapes do not meet and what would (for instance the features that
+ * a linear layer should expect). */
 pt_status pt_op_infer(pt_op *op, pt_error *err);
 
+/* Parameters and state of an inferred op, by PyTorch's names and shapes; returns how many. */
 int pt_op_params(const pt_op *op, pt_op_tensor ret_params[PT_MAX_PARAMS]);
 int pt_op_state(const pt_op *op, pt_op_tensor ret_state[PT_MAX_STATE]);
 

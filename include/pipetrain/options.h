@@ -10,8 +10,8 @@
 #include "pipetrain/status.h"
 
 typedef enum pt_option_type {
-    PT_OPTION_FLAG,   /* bool *: --name sets it, --no-name clears it; on|off in a file */
-    PT_OPTION_SWITCH, /* bool *: --name on|off */
+    PT_OPTION_FLAG, /* bool *: --name sets it, --no-name clears it; on|off, true|false in a file */
+    PT_OPTION_SWITCH, /* bool *: --name on|off (or true|false) */
     PT_OPTION_INT,    /* int64_t *: within [min, max]; 1e6 style accepted when it is whole */
     PT_OPTION_REAL,   /* double *: within [min, max] */
     PT_OPTION_TEXT,   /* char **: free text or a path; owned by the settings */
@@ -28,7 +28,9 @@ typedef struct pt_option {
     /* PT_OPTION_CHOICE: the names allowed, ended by NULL. A function, because the rows of other
      * tables (optimizers, schedules …) are the choices. */
     const char *const *(*choices)(void);
-    bool optional_argument; /* --name and --name=VALUE are both right (then only with '=') */
+    /* PT_OPTION_TEXT: --name and --name=VALUE are both right (VALUE then only with '='); the bare
+     * --name sets the empty text, where the default is NULL. */
+    bool optional_argument;
     bool command_line_only; /* refused in a partition file, with that reason */
     const char *help;       /* one or more sentences; --help wraps it */
 } pt_option;
@@ -51,8 +53,10 @@ typedef struct pt_options {
 /* Index of the row called `name`, or -1. */
 int pt_options_find(const pt_options *options, const char *name);
 
-/* Sets one option from text. `where` names the place for messages: "command line" or
- * "lenet5.yaml:12:5". Does nothing when a stronger source has set it already.
+/* Sets one option from text. `where` names the place in a file for messages: "lenet5.yaml:12:5"; it
+ * is not read for PT_FROM_COMMAND_LINE, whose messages begin with "--name", and may be NULL then.
+ * Does nothing when a stronger source has set it already. PT_FROM_DEFAULT fills the texts, which
+ * must be NULL or on the heap, with their defaults.
  * PT_EINPUT: unknown name (with the nearest one), wrong type, out of range (with the range). */
 pt_status pt_options_set(pt_options *options, const char *name, const char *value,
                          pt_option_source source, const char *where, pt_error *err);

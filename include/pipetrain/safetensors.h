@@ -20,8 +20,10 @@ typedef struct pt_st_tensor {
     pt_dtype dtype;
     int ndim; /* 0 … 8; 0 is a scalar of one element */
     int64_t dims[PT_SAFETENSORS_DIMS];
-    const void *data; /* reading: points into the mapped file; writing: the caller's elements */
-    size_t bytes;     /* length of data */
+    /* Reading: aligned for the dtype, owned by the file object. It points into the mapped file, or
+     * to a copy where the file's offsets are not aligned. Writing: the caller's elements. */
+    const void *data;
+    size_t bytes; /* length of data */
 } pt_st_tensor;
 
 typedef struct pt_st_metadata {
@@ -42,10 +44,12 @@ const char *pt_safetensors_metadata(const pt_safetensors *file, const char *key)
 
 /* Writes `path` by way of a temporary file, fsync and rename: it is whole or it is not there.
  * Tensors are stored in the order given; the header is padded with spaces to 8 bytes, so that the
- * same input always gives the same bytes. */
+ * same input always gives the same bytes. PT_EINPUT: two tensors or keys of one name, or a text
+ * that is not UTF-8. PT_EIO: the file could not be written; nothing is left behind. */
 pt_status pt_safetensors_write(const char *path, const pt_st_tensor *tensors, int n,
                                const pt_st_metadata *metadata, int n_metadata, pt_error *err);
 
-size_t pt_dtype_bytes(pt_dtype dtype);
+size_t pt_dtype_bytes(pt_dtype dtype);     /* of one element */
+const char *pt_dtype_name(pt_dtype dtype); /* as the format spells it: "F32" */
 
 #endif

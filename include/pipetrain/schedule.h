@@ -51,12 +51,12 @@ typedef struct pt_schedule_spec {
     int stages;        /* P >= 1 */
     int micro_batches; /* N >= 1, of the span */
     int per_step;      /* M >= 1 */
-    int in_flight;     /* k >= 0: forwards ahead of the depth (async only) */
+    int in_flight;     /* k >= 0 (async only): forwards more per link behind the stage */
     bool clip;         /* a CLIP before every UPDATE (synchronous schedules only) */
 } pt_schedule_spec;
 
 typedef struct pt_schedule {
-    pt_schedule_spec spec; /* spec.name points into the table of rows */
+    pt_schedule_spec spec; /* spec.name points to static text: of a row, or "infer" */
     bool synchronous;      /* no forward ever sees older weights than its backward */
     bool lowered;
     pt_action_list *ranks; /* spec.stages lists */
@@ -69,21 +69,27 @@ typedef struct pt_schedule_row {
     pt_status (*generate)(const pt_schedule_spec *spec, pt_schedule *schedule, pt_error *err);
 } pt_schedule_row;
 
+/* The schedules one can train with. */
 const pt_schedule_row *pt_schedule_rows(int *ret_n);
 const pt_schedule_row *pt_schedule_find(const char *name); /* or NULL */
-const char *const *pt_schedule_names(void);                /* ended by NULL; training only */
+const char *const *pt_schedule_names(void);                /* of the rows; ended by NULL */
 
 /* Compute actions of one span. PT_EINPUT for values that the schedule cannot serve (in_flight with
  * a synchronous schedule, clip with an asynchronous one), with the reason. */
 pt_status pt_schedule_generate(const pt_schedule_spec *spec, pt_schedule **ret_schedule,
                                pt_error *err);
 
-/* INFER of n micro-batches on every rank, in order. */
+/* INFER of n micro-batches on every rank, in order. Its spec is named "infer", which is no row: it
+ * cannot be trained with. It has one step of n micro-batches and no update. */
 pt_status pt_schedule_infer(int stages, int n, pt_schedule **ret_schedule, pt_error *err);
 
 /* Puts RECV and SEND around the compute actions: a receive right before its consumer, a send right
- * after its producer (a gradient leaves before BACKWARD_WEIGHT). */
+ * after its producer (a gradient leaves before BACKWARD_WEIGHT). A lowered one stays as it is. */
 pt_status pt_schedule_lower(pt_schedule *schedule, pt_error *err);
+
+/* Slots per edge and direction: two, so that one message travels while the next is made, and as
+ * many more as in_flight lets a stage run ahead. */
+int pt_schedule_slots(const pt_schedule_spec *spec);
 
 void pt_schedule_free(pt_schedule *schedule); /* NULL is fine */
 
@@ -96,12 +102,17 @@ typedef struct pt_schedule_rank {
 } pt_schedule_rank;
 
 /* Plays a lowered list of all ranks on one thread, every send synchronous, with `slots` posted
- * receives per edge and direction. Proves: it ends; each message is received by the right action in
+ * receives per edge and direction: message i can be sent once message i-slots has been received.
+ * CLIP is a meeting of all ranks. Proves: it ends; each message is received by the right action in
  * the order it was sent; every micro-batch has exactly one forward, backward-input and
- * backward-weight per rank, in that order (or one INFER); every step one UPDATE after its last
- * BACKWARD_WEIGHT; each FORWARD's staleness is the true number of updates up to its backward.
+ * backward-weight per rank, in that order (or one INFER), and each of these kinds runs in
+ * micro-batch order (sums and statistics have the same bits at any number of stages); every step
+ * has one UPDATE, after its last BACKWARD_WEIGHT and before the next step's first, and one CLIP
+ * before it if the spec clips; each FORWARD's staleness is the true number of updates up to its
+ * backward, and 0 in a synchronous schedule. O(actions).
  * ret_ranks has spec.stages entries (may be NULL). PT_EINPUT: the message names the rank, the
- * action and the reason and brings the grid around the offending cell, which is marked with '!'. */
+ * action and the reason and brings the grid around the offending cell, which is marked with '!'. A
+ * deadlock names every rank that waits (the first eight of them) and marks each. */
 pt_status pt_schedule_check(const pt_schedule *schedule, int slots, pt_schedule_rank *ret_ranks,
                             pt_error *err);
 
@@ -114,18 +125,29 @@ typedef struct pt_stage_cost {
 typedef struct pt_simulated_rank {
     double busy;   /* µs in compute actions */
     double idle;   /* µs waiting, from the rank's first to its last action */
-    double bubble; /* 1 - busy/elapsed between the end of the fill and the start of the drain; for
-                      synchronous schedules over the whole span */
+    double bubble; /* 1 - busy/elapsed between the end of the fill (the last stage starts) and the
+                      start of the drain (the first stage starts its last forward); over the whole
+                      span for synchronous schedules and where there is no such window */
 } pt_simulated_rank;
 
-/* Times a lowered list. ret_start[rank][action] and ret_end may be NULL; when given, they hold an
- * array of ranks[r].n doubles each. ret_total_us is the time of the span. */
+/* Times a lowered list; costs has one entry per stage. A send takes one of the sender's `slots`,
+ * free again when its message has been delivered, and returns; the message is delivered once it has
+ * arrived and the receiver has one of its own `slots` free. CLIP begins when the last rank comes to
+ * it. Every ret_ may be NULL. ret_start[rank] and ret_end[rank] are arrays of ranks[rank].n doubles
+ * of the caller, in µs: a message starts when the rank comes to it and ends when the rank goes on,
+ * so its length is time waited. ret_total_us is the time of the span. PT_EINPUT for a negative cost
+ * or a list that does not come to its end. */
 pt_status pt_schedule_simulate(const pt_schedule *schedule, const pt_stage_cost *costs, int slots,
                                double **ret_start, double **ret_end, pt_simulated_rank *ret_ranks,
                                double *ret_total_us, pt_error *err);
 
-/* Draws one row per rank, one column per unit of forward time: 0F 1F 0B …, from a simulation with
- * forward 1, backward 2 (input 1 + weight 1). `columns` limits the width; what is cut is said. */
+/* Draws a lowered list, one row per rank, one column per unit of forward time, from a simulation
+ * with forward 1, backward 2 (input 1 + weight 1), with a time axis and a legend. `columns` limits
+ * the width in characters; what is cut is said.
+ *
+ *       time   0              5              10
+ *     rank 0 | 0F 1F  . 0B 0W  . 1B 1W*2F 3F  .  …
+ *     rank 1 |  . 0F 0B 0W 1F 1B 1W* .  . 2F 2B  … */
 pt_status pt_schedule_draw(const pt_schedule *schedule, int columns, FILE *out, pt_error *err);
 
 const char *pt_action_name(pt_action_kind kind); /* "FORWARD" … */

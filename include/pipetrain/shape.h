@@ -16,10 +16,11 @@ typedef struct pt_shape {
 
 enum { PT_SHAPE_TEXT = 64 };
 
+/* The product of the dimensions; INT64_MAX when it is larger than that. */
 int64_t pt_shape_elements(const pt_shape *shape);
 bool pt_shape_equal(const pt_shape *a, const pt_shape *b);
 
-/* Writes "(16, 28, 28)" into text[PT_SHAPE_TEXT] and returns text. */
+/* Writes "(16, 28, 28)" into text[PT_SHAPE_TEXT], cut to fit, and returns text. */
 const char *pt_shape_print(const pt_shape *shape, char text[PT_SHAPE_TEXT]);
 
 #endif

@@ -33,6 +33,9 @@ void pt_world_close(pt_world *world);
 /* Ends every rank of the run with this exit code, at once. */
 _Noreturn void pt_world_abort(pt_world *world, int exit_code);
 
+/* Before pt_world_open: is this the process that should speak about a bad command line? */
+bool pt_world_is_first_process(void);
+
 int pt_world_rank(const pt_world *world);
 int pt_world_size(const pt_world *world);
 int pt_world_local_rank(const pt_world *world); /* among the ranks on this host */

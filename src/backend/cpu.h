@@ -32,8 +32,12 @@ pt_status pt_cpu_axpby(pt_backend *b, size_t n, float a, const float *x, float c
 /* Blocks of 4,096 elements, summed in double, added in order: the bits do not depend on threads. */
 pt_status pt_cpu_sum_of_squares(pt_backend *b, size_t n, const float *x, double *ret_sum,
                                 pt_error *err);
+/* velocity may be NULL when the rule has no momentum. */
 pt_status pt_cpu_sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *theta, float *velocity,
                      const float *gradient, pt_error *err);
+
+/* Labels must name a class: PT_EINPUT says which sample's does not. Call it before pt_cpu_loss. */
+pt_status pt_cpu_loss_check(const pt_loss *loss, const pt_loss_args *args, pt_error *err);
 
 /* The losses on plain row-major predictions y (samples, shape) and, unless NULL, d_y. */
 void pt_cpu_loss(const pt_loss *loss, const pt_loss_args *args, const float *y, float *d_y,

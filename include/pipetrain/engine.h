@@ -1,0 +1,121 @@
+/* The engine runs one rank's list of actions: one switch, no decisions. What arrives first never
+ * changes the order; the schedule alone does.
+ *
+ *      rank s-1                      rank s                            rank s+1
+ *   SEND_ACT ────acts(s-1→s)────► RECV_ACT FORWARD SEND_ACT ────acts(s→s+1)────► RECV_ACT
+ *   RECV_GRAD ◄──grads(s→s-1)──── SEND_GRAD BACKWARD RECV_GRAD ◄─grads(s+1→s)─── SEND_GRAD
+ *
+ * This is the only place where stages and links meet. */
+#ifndef PIPETRAIN_ENGINE_H
+#define PIPETRAIN_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "pipetrain/dataset.h"
+#include "pipetrain/loader.h"
+#include "pipetrain/schedule.h"
+#include "pipetrain/stage.h"
+#include "pipetrain/status.h"
+#include "pipetrain/world.h"
+
+typedef struct pt_engine pt_engine;
+
+/* What happened to one micro-batch on this rank. Times: ns on this rank's pt_clock_ns; a start of 0
+ * means that the action did not happen. */
+typedef struct pt_timing {
+    int32_t epoch, step, micro_batch, samples; /* step, micro_batch: of the epoch */
+    int32_t staleness;
+    int64_t version; /* updates this stage had done before the forward */
+    int64_t forward_start, forward_ns;
+    int64_t backward_start, backward_ns;        /* input and weight gradient together */
+    int64_t update_start, update_ns;            /* of the step that this micro-batch ends */
+    int64_t recv_act_ns, recv_grad_ns, send_ns; /* waits */
+} pt_timing;
+
+/* One optimizer step as the last stage saw it. */
+typedef struct pt_step_result {
+    int32_t epoch;
+    int64_t step; /* of the epoch */
+    int64_t samples, correct;
+    double loss; /* sum over the samples */
+    double norm; /* global gradient norm before clipping; NAN when no norm was taken */
+    double lr;
+} pt_step_result;
+
+/* What the run wants to hear; any may be NULL. They return a status: a failure ends the pass. */
+typedef struct pt_engine_hooks {
+    void *context;
+    /* last stage, after each UPDATE */
+    pt_status (*step_done)(void *context, const pt_step_result *result, pt_error *err);
+    /* last stage, after each INFER: plain predictions (item->samples, outputs) on the host */
+    pt_status (*predicted)(void *context, const pt_epoch_item *item, const float *y, pt_error *err);
+    /* every rank, between ops and actions: a good time to look at the mail; must be quick */
+    pt_status (*between)(void *context, pt_error *err);
+} pt_engine_hooks;
+
+/* Inputs come from a dataset or, for --infer, from wherever the function takes them. */
+typedef struct pt_source {
+    const pt_dataset *dataset;
+    const pt_normalisation *normalisation;
+    const pt_augmentation *augmentation; /* NULL: none */
+} pt_source;
+
+typedef struct pt_engine_spec {
+    pt_world *world;
+    pt_backend *backend;
+    pt_stage *stage;
+    const pt_graph *graph;
+    const pt_stage_spec *stage_spec;
+    uint64_t seed;
+    double clip; /* largest global gradient norm; 0: do not clip */
+    bool blocking_sends;
+    int link_slots;             /* pt_schedule_slots of the run's schedule */
+    int slots;                  /* of the stage: micro-batches in flight at most */
+    int64_t largest_samples;    /* largest micro-batch */
+    int64_t most_micro_batches; /* of any pass that wants timings */
+    pt_engine_hooks hooks;
+} pt_engine_spec;
+
+/* Opens links to the neighbours; every rank calls it. */
+pt_status pt_engine_new(const pt_engine_spec *spec, pt_engine **ret_engine, pt_error *err);
+/* Other listeners from now on. */
+void pt_engine_set_hooks(pt_engine *engine, const pt_engine_hooks *hooks);
+void pt_engine_free(pt_engine *engine); /* NULL is fine */
+
+/* One span of a schedule over (part of) an epoch. */
+typedef struct pt_pass {
+    const pt_action_list *list; /* this rank's, lowered and checked */
+    pt_mode mode;
+    uint32_t epoch;
+    pt_epoch_plan plan;
+    const pt_sampler *sampler; /* standing on this epoch */
+    pt_source source;
+    bool want_loss; /* the last stage has answers to compare with */
+} pt_pass;
+
+typedef struct pt_pass_result {
+    double loss; /* sum over samples; last stage only */
+    int64_t correct, samples;
+    int64_t elapsed_ns; /* from the first to the end of the last action */
+    int64_t busy_ns;    /* computing: loading, forward, backward, update */
+    int64_t recv_wait_ns, send_wait_ns;
+    int64_t window_ns, window_busy_ns; /* between the end of the fill and the start of the drain;
+                                          synchronous: as elapsed and busy */
+    int64_t staleness_sum, forwards;
+    int32_t staleness_max;
+} pt_pass_result;
+
+pt_status pt_engine_run(pt_engine *engine, const pt_pass *pass, bool synchronous,
+                        pt_pass_result *ret_result, pt_error *err);
+
+/* Timings of the last training pass, in micro-batch order. */
+const pt_timing *pt_engine_timings(const pt_engine *engine, int *ret_n);
+
+/* Time spent computing since the engine was made. */
+int64_t pt_engine_busy_ns(const pt_engine *engine);
+
+/* Where a failure happened: "rank 1, stage 1, FORWARD of micro-batch 12 (epoch 0)". */
+void pt_engine_where(const pt_engine *engine, char *text, size_t size);
+
+#endif

@@ -1,0 +1,88 @@
+/* One run on one rank: everything that training, evaluation and inference need, opened in order and
+ * closed in reverse. The struct is read by the files of src/run and by nobody below. */
+#ifndef PIPETRAIN_RUN_H
+#define PIPETRAIN_RUN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "pipetrain/backend.h"
+#include "pipetrain/dataset.h"
+#include "pipetrain/engine.h"
+#include "pipetrain/loader.h"
+#include "pipetrain/partition.h"
+#include "pipetrain/schedule.h"
+#include "pipetrain/settings.h"
+#include "pipetrain/stage.h"
+#include "pipetrain/status.h"
+#include "pipetrain/world.h"
+
+typedef struct pt_reporter pt_reporter; /* console, log and sums; src/run/reporter.h */
+
+/* The lists of every rank for one span, proven by the checker. */
+typedef struct pt_span {
+    pt_schedule *schedule;
+    pt_schedule_rank *facts; /* per rank */
+} pt_span;
+
+typedef struct pt_run {
+    pt_world *world;
+    const pt_config *config;
+    const pt_settings *settings; /* of the config */
+    const pt_partition *partition;
+    FILE *console; /* rank 0's */
+    const volatile int *stop;
+
+    int stages, rank;
+    bool cut_was_planned;
+    int *begins;
+    pt_stage_spec *specs;
+    const pt_stage_spec *spec; /* this rank's */
+    pt_flat flat;
+
+    pt_dataset *train_data, *test_data;
+    pt_sampler *train_order, *test_order;
+    pt_epoch_plan epoch_plan, test_plan;
+    int64_t steps_per_epoch, total_steps, epochs;
+    pt_lr_spec lr;
+    pt_augmentation augmentation;
+
+    pt_span full, last; /* a whole epoch; the shorter last one, if --steps ends inside an epoch */
+    pt_span test;
+    pt_backend *backend;
+    pt_weights *weights;
+    pt_stage *stage;
+    pt_engine *engine;
+    size_t predicted_bytes;
+    pt_stage_cost cost;            /* of this stage, profiled */
+    int init_loaded, init_missing; /* tensors that --init brought, and did not */
+    pt_reporter *reporter;
+} pt_run;
+
+/* Opens everything for training (or, with --infer, for prediction). Collective: all ranks succeed,
+ * or all fail with the message of the lowest rank that could not. */
+pt_status pt_run_open(pt_world *world, const pt_config *config, const pt_partition *partition,
+                      FILE *console, const volatile int *stop, pt_run **ret_run, pt_error *err);
+/* One stage of `stages`, without its neighbours: what --check looks at. The stage is profiled, its
+ * weights are not given. No rank but this one is asked. */
+pt_status pt_run_open_alone(const pt_config *config, const pt_partition *partition, int stages,
+                            int rank, pt_run **ret_run, pt_error *err);
+void pt_run_close(pt_run *run); /* NULL is fine */
+
+/* Trains, evaluates, saves, writes the files that were asked for. A failure is this rank's own: the
+ * others must be ended (pt_world_abort). */
+pt_status pt_run_train(pt_run *run, pt_error *err);
+
+/* Predicts the samples of --infer; rank 0 writes --out. */
+pt_status pt_run_infer(pt_run *run, pt_error *err);
+
+/* The pieces of opening that --check needs alone. `stages` need not be the world's size. */
+pt_status pt_run_choose_cut(const pt_partition *partition, int stages, int *begins,
+                            bool *ret_planned, pt_error *err);
+pt_status pt_span_new(const pt_schedule_spec *spec, pt_span *ret_span, pt_error *err);
+/* Forward only. */
+pt_status pt_span_infer(int stages, int n, pt_span *ret_span, pt_error *err);
+void pt_span_clear(pt_span *span); /* cleared or zeroed is fine */
+
+#endif

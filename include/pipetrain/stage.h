@@ -1,0 +1,104 @@
+/* One rank's stage at work: its programs (one per micro-batch size and mode), its stash slots and
+ * its weights. A micro-batch takes a slot when it comes and gives it back when it goes; in between
+ * the pt_micro_batch is its passport. Nothing is allocated after pt_stage_new. No MPI is known
+ * here: messages are packed into, and unpacked from, buffers that the caller brings. */
+#ifndef PIPETRAIN_STAGE_H
+#define PIPETRAIN_STAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "pipetrain/graph.h"
+#include "pipetrain/program.h"
+#include "pipetrain/status.h"
+#include "pipetrain/weights.h"
+
+typedef struct pt_stage pt_stage;
+
+enum { PT_MAX_SIZES = 4 };
+
+typedef struct pt_stage_plan {
+    pt_backend *backend;
+    const pt_graph *graph;
+    const pt_stage_spec *spec;
+    const pt_flat *flat;
+    int64_t train_sizes[PT_MAX_SIZES]; /* micro-batch sizes that will come, samples */
+    int n_train_sizes;
+    int64_t eval_sizes[PT_MAX_SIZES];
+    int n_eval_sizes;
+    int slots;     /* micro-batches in flight at most (from the checker); >= 1 */
+    uint64_t seed; /* dropout */
+} pt_stage_plan;
+
+/* A micro-batch on this stage. Pure data. */
+typedef struct pt_micro_batch {
+    pt_program *program;
+    int slot;
+    int64_t samples;
+    uint32_t epoch;
+    const uint32_t *sample; /* who they are; the slot's own copy */
+    pt_weight_set weights;  /* of its forward */
+} pt_micro_batch;
+
+/* What a stage with this plan takes, bytes: made by planning only, nothing is built or allocated.
+ * Used by --check and for `predicted_bytes`. */
+pt_status pt_stage_predict_bytes(const pt_stage_plan *plan, const pt_weights_spec *weights,
+                                 size_t *ret_bytes, pt_error *err);
+
+/* `weights` is borrowed. */
+pt_status pt_stage_new(const pt_stage_plan *plan, pt_weights *weights, pt_stage **ret_stage,
+                       pt_error *err);
+void pt_stage_free(pt_stage *stage); /* NULL is fine */
+
+pt_weights *pt_stage_weights(pt_stage *stage);
+const pt_flat *pt_stage_flat(const pt_stage *stage);
+
+/* Longest message over the cut before (`behind` false) or behind (true) this stage, bytes. */
+size_t pt_stage_message_bytes(const pt_stage *stage, bool behind);
+/* Length of the messages of one micro-batch. Activations and gradients of a cut differ in length
+ * when the model's input crosses it: it has no gradient. */
+size_t pt_stage_activation_bytes(const pt_micro_batch *mb, bool behind);
+size_t pt_stage_gradient_bytes(const pt_micro_batch *mb, bool behind);
+
+/* Takes a slot. PT_EINTERNAL when none is free or the size was not planned for. */
+pt_status pt_stage_begin(pt_stage *stage, pt_mode mode, uint32_t epoch, const uint32_t *sample,
+                         int64_t samples, pt_micro_batch *ret_mb, pt_error *err);
+void pt_stage_end(pt_stage *stage, pt_micro_batch *mb);
+
+/* First stage: the model's input, plain (samples, shape). */
+pt_status pt_stage_load(pt_stage *stage, pt_micro_batch *mb, const float *input, pt_error *err);
+
+pt_status pt_stage_unpack_activations(pt_stage *stage, pt_micro_batch *mb, const void *message,
+                                      pt_error *err);
+pt_status pt_stage_pack_activations(pt_stage *stage, const pt_micro_batch *mb, void *message,
+                                    pt_error *err);
+pt_status pt_stage_unpack_gradients(pt_stage *stage, pt_micro_batch *mb, const void *message,
+                                    pt_error *err);
+pt_status pt_stage_pack_gradients(pt_stage *stage, const pt_micro_batch *mb, void *message,
+                                  pt_error *err);
+
+/* Called between ops; see pt_program_run. */
+typedef struct pt_between_ops {
+    pt_status (*call)(void *context, pt_error *err);
+    void *context;
+} pt_between_ops;
+
+/* Training: with the weights for this staleness. Evaluation: with the true ones. */
+pt_status pt_stage_forward(pt_stage *stage, pt_micro_batch *mb, int staleness,
+                           const pt_between_ops *between, pt_error *err);
+/* Last stage: loss of the micro-batch; in training also the gradient that backward_input starts
+ * from. `scale` is 1 / samples of the step. */
+pt_status pt_stage_loss(pt_stage *stage, pt_micro_batch *mb, const int32_t *label,
+                        const float *target, float scale, pt_loss_result *ret_result,
+                        pt_error *err);
+/* Last stage: predictions, plain (samples, outputs), to the host. */
+pt_status pt_stage_predictions(pt_stage *stage, const pt_micro_batch *mb, float *dst,
+                               pt_error *err);
+
+/* `accumulate`: false for the first micro-batch of a step. */
+pt_status pt_stage_backward_input(pt_stage *stage, pt_micro_batch *mb, bool accumulate,
+                                  const pt_between_ops *between, pt_error *err);
+pt_status pt_stage_backward_weight(pt_stage *stage, pt_micro_batch *mb, bool accumulate,
+                                   const pt_between_ops *between, pt_error *err);
+
+#endif

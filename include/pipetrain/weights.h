@@ -1,0 +1,73 @@
+/* The weights of a stage and their versions.
+ *
+ *   θ          the true weights; only UPDATE changes them
+ *   current    a forward reads θ                        (no prediction, or staleness 0)
+ *   predicted  a forward reads a·θ + b·v in a buffer of its own; θ is never touched
+ *   stashed    the backward reads the very bytes that its forward read, from a ring of versions
+ *
+ * Every distinct content has a number, so that kernels reorder a weight once and not once a call.
+ */
+#ifndef PIPETRAIN_WEIGHTS_H
+#define PIPETRAIN_WEIGHTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "pipetrain/backend.h"
+#include "pipetrain/flat.h"
+#include "pipetrain/learn.h"
+#include "pipetrain/status.h"
+
+typedef struct pt_weights pt_weights;
+
+typedef struct pt_weights_spec {
+    const pt_flat *flat; /* outlives the weights */
+    pt_optimizer_spec optimizer;
+    const pt_predictor_row *predictor;
+    pt_lr_spec lr;
+    bool stash;
+    int versions;  /* stash: contents alive at most: from the checker, the versions, or (predicting:
+                      one version may be foreseen from several distances) the micro-batches */
+    bool training; /* false: θ and running statistics only */
+} pt_weights_spec;
+
+/* One content: what a forward or a backward reads. */
+typedef struct pt_weight_set {
+    const float *dev_params;
+    uint64_t content; /* the number of these bytes */
+    int64_t version;  /* updates done when the set was made */
+    int stash_slot;   /* -1: not stashed */
+} pt_weight_set;
+
+pt_status pt_weights_new(pt_backend *backend, const pt_weights_spec *spec, pt_weights **ret_weights,
+                         pt_error *err);
+void pt_weights_free(pt_weights *weights); /* NULL is fine */
+
+/* For a forward that is `staleness` updates ahead of its own backward. Under stashing the set is
+ * held until pt_weights_release. */
+pt_status pt_weights_for_forward(pt_weights *weights, int staleness, pt_weight_set *ret_set,
+                                 pt_error *err);
+/* For the backward of the micro-batch whose forward got `forward`. */
+pt_weight_set pt_weights_for_backward(const pt_weights *weights, const pt_weight_set *forward);
+void pt_weights_release(pt_weights *weights, const pt_weight_set *forward);
+/* θ itself: evaluation and saving. */
+pt_weight_set pt_weights_now(const pt_weights *weights);
+
+/* One optimizer step with the learning rate of this step; `scale` is the clip factor (1: none). */
+pt_status pt_weights_update(pt_weights *weights, double scale, pt_error *err);
+int64_t pt_weights_updates(const pt_weights *weights); /* how many so far */
+double pt_weights_lr(const pt_weights *weights);       /* of the next update */
+
+float *pt_weights_gradient(pt_weights *weights); /* flat, device */
+float *pt_weights_state(pt_weights *weights);    /* flat, device: running statistics */
+
+/* Host copies of one tensor, for saving and giving weights. `i` counts flat->params or ->state. */
+pt_status pt_weights_get_param(pt_weights *weights, int i, float *dst, pt_error *err);
+pt_status pt_weights_set_param(pt_weights *weights, int i, const float *src, pt_error *err);
+pt_status pt_weights_get_state(pt_weights *weights, int i, float *dst, pt_error *err);
+pt_status pt_weights_set_state(pt_weights *weights, int i, const float *src, pt_error *err);
+
+/* What the buffers of such a spec take, bytes; the prediction that --check prints. */
+size_t pt_weights_bytes(const pt_weights_spec *spec);
+
+#endif

@@ -1,0 +1,32 @@
+/* Weights on disk: one safetensors file a layer, PyTorch's names and shapes, nothing about the cut,
+ * so that any number of ranks reads what any other number wrote.
+ *
+ *   DIR/layer-000-conv1.safetensors      conv1.weight (6,1,5,5)  conv1.bias (6)
+ *   DIR/layer-004-bn1.safetensors        bn1.weight  bn1.bias  bn1.running_mean  bn1.running_var */
+#ifndef PIPETRAIN_WEIGHTS_IO_H
+#define PIPETRAIN_WEIGHTS_IO_H
+
+#include "pipetrain/flat.h"
+#include "pipetrain/graph.h"
+#include "pipetrain/partition.h"
+#include "pipetrain/status.h"
+#include "pipetrain/weights.h"
+
+/* Random initial values (and 0/1 statistics). */
+pt_status pt_weights_randomise(pt_weights *weights, const pt_flat *flat, const pt_graph *graph,
+                               pt_init_kind kind, uint64_t seed, pt_error *err);
+
+/* Every rank writes the files of its own layers into an existing directory. */
+pt_status pt_weights_save(pt_weights *weights, const pt_flat *flat, const pt_graph *graph,
+                          const char *dir, pt_error *err);
+/* Makes the directory and its parents. */
+pt_status pt_weights_make_dir(const char *dir, pt_error *err);
+
+/* Reads the stage's own tensors from a file or a directory. `all`: a missing tensor is PT_EINPUT
+ * (--weights); otherwise it keeps its value and is counted (--init). A tensor of another shape, or
+ * a path without any tensor of this model, is PT_EINPUT. */
+pt_status pt_weights_load(pt_weights *weights, const pt_flat *flat, const pt_graph *graph,
+                          const char *path, bool all, int *ret_loaded, int *ret_missing,
+                          pt_error *err);
+
+#endif

@@ -1,0 +1,37 @@
+/* What the files of src/app share: the one floor that talks to the user and ends the process. */
+#ifndef PIPETRAIN_APP_APP_H
+#define PIPETRAIN_APP_APP_H
+
+#include "pipetrain/partition.h"
+#include "pipetrain/settings.h"
+#include "pipetrain/status.h"
+#include "pipetrain/world.h"
+
+/* SIGINT and SIGTERM set this flag; every wait and every pause between ops looks at it. A second
+ * signal, or a second without anyone looking, ends the process. */
+const volatile int *pt_app_stop_flag(void);
+void pt_app_catch_signals(void);
+
+/* --debug: if this rank is on the list, says how to attach and waits to be released. */
+pt_status pt_app_wait_for_debugger(const pt_world *world, const char *ranks, pt_error *err);
+
+/* Reads the partition file on rank 0 and gives it to all; parses it everywhere. ret_text (rank 0)
+ * is the file's text. */
+pt_status pt_app_read_partition(pt_world *world, const char *path, pt_partition **ret_partition,
+                                char **ret_text, pt_error *err);
+
+/* The partition file used when none is named: beside the program, or where it was built. free() it.
+ */
+char *pt_app_default_partition(void);
+
+/* The commands. Each returns a status that all ranks share, or ends all ranks itself. */
+pt_status pt_app_train(pt_world *world, const pt_config *config, const pt_partition *partition,
+                       const char *text, pt_error *err);
+pt_status pt_app_infer(pt_world *world, const pt_config *config, const pt_partition *partition,
+                       const char *text, pt_error *err);
+pt_status pt_app_check(pt_world *world, const pt_config *config, const pt_partition *partition,
+                       const char *text, pt_error *err);
+pt_status pt_app_check_gradients(pt_world *world, const pt_config *config,
+                                 const pt_partition *partition, const char *text, pt_error *err);
+
+#endif

@@ -1,0 +1,91 @@
+/* The commands: what main() can be asked to do, one function each. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app.h"
+#include "pipetrain/check.h"
+#include "pipetrain/log.h"
+#include "pipetrain/run.h"
+
+/* A failure inside a run is one rank's own: it says where, and ends the others. Without others it
+ * is handed on, so that the program ends in an orderly way. */
+static pt_status end_all(pt_world *world, const pt_run *run, pt_status status, pt_error *err)
+{
+    char where[256];
+    pt_engine_where(run->engine, where, sizeof where);
+    pt_fail_within(err, "%s", where);
+    if (pt_world_size(world) == 1)
+        return status;
+    /* Every rank gets an interrupt of its own; rank 0's word is enough. */
+    if (status != PT_EINTERRUPTED || pt_world_rank(world) == 0)
+        pt_log(PT_LOG_ERROR, "%s", err->text);
+    pt_world_abort(world, pt_status_exit_code(status));
+}
+
+/* --plan-out: the file with the cut that this run uses. */
+static pt_status write_plan(const pt_run *run, const char *text, pt_error *err)
+{
+    const char *path = run->settings->plan_out;
+    char *with_cut = NULL;
+    if (!path || run->rank != 0)
+        return PT_OK;
+    PT_TRY(pt_partition_with_cut(run->partition, text, run->begins, run->stages, &with_cut, err));
+    FILE *out = fopen(path, "w");
+    bool ok = out && fputs(with_cut, out) >= 0;
+    ok = out && fclose(out) == 0 && ok;
+    free(with_cut);
+    return ok ? PT_OK
+              : pt_fail(err, PT_EIO, "--plan-out: cannot write %s: %s", path, strerror(errno));
+}
+
+static pt_status run_command(pt_world *world, const pt_config *config,
+                             const pt_partition *partition, const char *text,
+                             pt_status (*command)(pt_run *run, pt_error *err), pt_error *err)
+{
+    pt_run *run = NULL;
+    PT_TRY(pt_run_open(world, config, partition, stdout, pt_app_stop_flag(), &run, err));
+    pt_status status = pt_world_agree(world, write_plan(run, text, err), err, NULL);
+    if (status == PT_OK) {
+        status = command(run, err);
+        if (status != PT_OK)
+            status = end_all(world, run, status, err);
+    }
+    pt_run_close(run);
+    return status;
+}
+
+pt_status pt_app_train(pt_world *world, const pt_config *config, const pt_partition *partition,
+                       const char *text, pt_error *err)
+{
+    return run_command(world, config, partition, text, pt_run_train, err);
+}
+
+pt_status pt_app_infer(pt_world *world, const pt_config *config, const pt_partition *partition,
+                       const char *text, pt_error *err)
+{
+    return run_command(world, config, partition, text, pt_run_infer, err);
+}
+
+/* Rank 0 looks; the others wait for its verdict. */
+pt_status pt_app_check(pt_world *world, const pt_config *config, const pt_partition *partition,
+                       const char *text, pt_error *err)
+{
+    (void)text;
+    int stages = config->settings.stages ? (int)config->settings.stages : pt_world_size(world);
+    pt_status status = PT_OK;
+    if (pt_world_rank(world) == 0)
+        status = pt_check(config, partition, stages, stdout, err);
+    return pt_world_agree(world, status, err, NULL);
+}
+
+pt_status pt_app_check_gradients(pt_world *world, const pt_config *config,
+                                 const pt_partition *partition, const char *text, pt_error *err)
+{
+    (void)text;
+    pt_status status = PT_OK;
+    if (pt_world_rank(world) == 0)
+        status = pt_check_gradients(config, partition, stdout, err);
+    return pt_world_agree(world, status, err, NULL);
+}

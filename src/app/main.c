@@ -1,0 +1,102 @@
+/* pipetrain: reads the command line and the partition file, runs one command, reports, ends.
+ *
+ * The only place that turns a status into an exit code. Whatever all ranks found together is said
+ * once, by rank 0. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "app.h"
+#include "pipetrain/log.h"
+
+typedef pt_status (*command)(pt_world *world, const pt_config *config,
+                             const pt_partition *partition, const char *text, pt_error *err);
+
+static command choose(const pt_settings *settings)
+{
+    const struct {
+        bool asked;
+        command run;
+    } commands[] = {
+        {settings->check, pt_app_check},
+        {settings->check_gradients, pt_app_check_gradients},
+        {settings->infer != NULL, pt_app_infer},
+        {true, pt_app_train},
+    };
+    int i = 0;
+    while (!commands[i].asked)
+        i++;
+    return commands[i].run;
+}
+
+static pt_status work(pt_world *world, pt_config *config, const char *path, pt_error *err)
+{
+    pt_partition *partition = NULL;
+    char *text = NULL;
+    pt_status status = PT_OK;
+    PT_GOTO(status, pt_app_read_partition(world, path, &partition, &text, err));
+    PT_GOTO(status, pt_config_apply(config, partition, err));
+    PT_GOTO(status, pt_config_settle(config, err));
+    status = choose(&config->settings)(world, config, partition, text, err);
+out:
+    pt_partition_free(partition);
+    free(text);
+    return status;
+}
+
+static pt_status start(pt_world *world, pt_config *config, const char *path, pt_error *err)
+{
+    pt_world_watch(world, pt_app_stop_flag());
+    if (config->settings.debug) {
+        pt_status status = pt_app_wait_for_debugger(world, config->settings.debug, err);
+        PT_TRY(pt_world_agree(world, status, err, NULL));
+    }
+    char *fallback = path ? NULL : pt_app_default_partition();
+    if (!path && !fallback)
+        return pt_fail(err, PT_ENOMEM, "no memory for a path");
+    pt_status status = work(world, config, path ? path : fallback, err);
+    free(fallback);
+    return status;
+}
+
+/* With MPI: every rank, in the same way. */
+static pt_status with_world(int argc, char **argv, pt_config *config, const char *path,
+                            pt_error *err)
+{
+    pt_world *world = NULL;
+    PT_TRY(pt_world_open(&argc, &argv, &world, err));
+    pt_app_catch_signals(); /* MPI has its own ideas until now */
+    int rank = pt_world_rank(world), size = pt_world_size(world);
+    pt_log_init(PT_LOG_INFO, size > 1 ? rank : -1);
+    pt_status status = start(world, config, path, err);
+    if (status != PT_OK && rank == 0) {
+        pt_log_init(PT_LOG_INFO, /*rank=*/-1); /* it is everybody's message */
+        pt_log(PT_LOG_ERROR, "%s", err->text);
+    }
+    if (status == PT_EINTERRUPTED && size > 1)
+        pt_world_abort(world, pt_status_exit_code(status));
+    pt_world_close(world);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    static pt_error err; /* too large for a stack frame that everything else stands on */
+    static pt_config config;
+    const char *path = NULL;
+    int n_paths = 0;
+    pt_status status = pt_config_init(&config, &err);
+    if (status == PT_OK)
+        status = pt_options_parse(&config.options, argc, argv, /*max_positional=*/1, &path,
+                                  &n_paths, &err);
+    if (status == PT_OK && config.settings.help) {
+        pt_config_help(stdout);
+    } else if (status == PT_OK && config.settings.version) {
+        puts("pipetrain " PT_VERSION);
+    } else if (status == PT_OK) {
+        status = with_world(argc, argv, &config, n_paths ? path : NULL, &err);
+    } else if (pt_world_is_first_process()) {
+        pt_log(PT_LOG_ERROR, "%s", err.text);
+    }
+    pt_config_clear(&config);
+    return pt_status_exit_code(status);
+}

@@ -1,0 +1,193 @@
+/* Maths on flat fp32 buffers: what optimizers, predictors and clipping are made of.
+ *
+ * Buffers are cut into pieces of a fixed size, whatever the number of threads. Element-wise results
+ * cannot depend on who computes them; the sum of squares adds its pieces in order. */
+#include "cpu.h"
+
+#include <limits.h>
+
+enum {
+    PIECE = 16384,  /* elements of a piece of element-wise work: 64 KiB a buffer */
+    BLOCK = 4096,   /* elements of one partial sum */
+    PARTIALS = 256, /* partial sums that are made before they are added up */
+    LANES = 8       /* independent sums in a block, so that additions overlap */
+};
+
+/* Runs body(context, i) for each of the pieces that n elements make. */
+static void for_pieces(pt_backend *b, size_t n, void (*body)(void *context, int i), void *context)
+{
+    size_t pieces = (n + PIECE - 1) / PIECE;
+    pt_cpu_parallel((const pt_cpu *)b, (int)pieces, body, context);
+}
+
+/* Pieces are counted in an int: 128 TiB of floats, which no buffer has. */
+static pt_status check_size(size_t n, pt_error *err)
+{
+    if (n / PIECE >= INT_MAX)
+        return pt_fail(err, PT_EINTERNAL, "a flat buffer of %zu elements", n);
+    return PT_OK;
+}
+
+static void piece_range(size_t n, int piece, size_t *ret_begin, size_t *ret_end)
+{
+    size_t begin = (size_t)piece * PIECE;
+    *ret_begin = begin;
+    *ret_end = n - begin < PIECE ? n : begin + PIECE;
+}
+
+typedef struct sum_job {
+    size_t n;
+    float a, c;
+    const float *x, *y;
+    float *out;
+} sum_job;
+
+static void add_piece(void *context, int piece)
+{
+    const sum_job *job = context;
+    size_t begin, end;
+    piece_range(job->n, piece, &begin, &end);
+    const float *x = job->x, *y = job->y;
+    float *out = job->out;
+    for (size_t i = begin; i < end; i++)
+        out[i] = x[i] + y[i];
+}
+
+pt_status pt_cpu_add(pt_backend *b, size_t n, const float *x, const float *y, float *out,
+                     pt_error *err)
+{
+    PT_TRY(check_size(n, err));
+    sum_job job = {.n = n, .x = x, .y = y, .out = out};
+    for_pieces(b, n, add_piece, &job);
+    return PT_OK;
+}
+
+static void axpby_piece(void *context, int piece)
+{
+    const sum_job *job = context;
+    size_t begin, end;
+    piece_range(job->n, piece, &begin, &end);
+    const float a = job->a, c = job->c, *x = job->x, *y = job->y;
+    float *out = job->out;
+    for (size_t i = begin; i < end; i++)
+        out[i] = a * x[i] + c * y[i];
+}
+
+pt_status pt_cpu_axpby(pt_backend *b, size_t n, float a, const float *x, float c, const float *y,
+                       float *out, pt_error *err)
+{
+    PT_TRY(check_size(n, err));
+    sum_job job = {.n = n, .a = a, .c = c, .x = x, .y = y, .out = out};
+    for_pieces(b, n, axpby_piece, &job);
+    return PT_OK;
+}
+
+typedef struct square_job {
+    const float *x;
+    size_t n;
+    double partial[PARTIALS];
+} square_job;
+
+/* Element i of a block belongs to lane i % LANES; the lanes are added in order. */
+static void square_block(void *context, int block)
+{
+    square_job *job = context;
+    const float *x = job->x + (size_t)block * BLOCK;
+    size_t left = job->n - (size_t)block * BLOCK;
+    size_t count = left < BLOCK ? left : BLOCK;
+    double lane[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (size_t l = 0; l < LANES; l++)
+            lane[l] += (double)x[i + l] * (double)x[i + l];
+    for (; i < count; i++)
+        lane[i % LANES] += (double)x[i] * (double)x[i];
+    double sum = 0;
+    for (int l = 0; l < LANES; l++)
+        sum += lane[l];
+    job->partial[block] = sum;
+}
+
+pt_status pt_cpu_sum_of_squares(pt_backend *b, size_t n, const float *x, double *ret_sum,
+                                pt_error *err)
+{
+    (void)err;
+    const size_t most = (size_t)PARTIALS * BLOCK;
+    square_job job;
+    double sum = 0;
+    for (size_t begin = 0; begin < n; begin += most) {
+        job.x = x + begin;
+        job.n = n - begin < most ? n - begin : most;
+        int blocks = (int)((job.n + BLOCK - 1) / BLOCK);
+        pt_cpu_parallel((const pt_cpu *)b, blocks, square_block, &job);
+        for (int i = 0; i < blocks; i++)
+            sum += job.partial[i];
+    }
+    *ret_sum = sum;
+    return PT_OK;
+}
+
+typedef struct sgd_job {
+    pt_sgd rule;
+    size_t n;
+    float *theta, *velocity;
+    const float *gradient;
+} sgd_job;
+
+static void plain_sgd_piece(void *context, int piece)
+{
+    const sgd_job *job = context;
+    size_t begin, end;
+    piece_range(job->n, piece, &begin, &end);
+    const float lr = job->rule.lr, decay = job->rule.decay, scale = job->rule.scale;
+    const float *g = job->gradient;
+    float *theta = job->theta;
+    for (size_t i = begin; i < end; i++)
+        theta[i] -= lr * (scale * g[i] + decay * theta[i]);
+}
+
+static void momentum_sgd_piece(void *context, int piece)
+{
+    const sgd_job *job = context;
+    size_t begin, end;
+    piece_range(job->n, piece, &begin, &end);
+    const float lr = job->rule.lr, momentum = job->rule.momentum;
+    const float decay = job->rule.decay, scale = job->rule.scale;
+    const float *g = job->gradient;
+    float *theta = job->theta, *v = job->velocity;
+    for (size_t i = begin; i < end; i++) {
+        v[i] = momentum * v[i] + (scale * g[i] + decay * theta[i]);
+        theta[i] -= lr * v[i];
+    }
+}
+
+static void nesterov_piece(void *context, int piece)
+{
+    const sgd_job *job = context;
+    size_t begin, end;
+    piece_range(job->n, piece, &begin, &end);
+    const float lr = job->rule.lr, momentum = job->rule.momentum;
+    const float decay = job->rule.decay, scale = job->rule.scale;
+    const float *g = job->gradient;
+    float *theta = job->theta, *v = job->velocity;
+    for (size_t i = begin; i < end; i++) {
+        float d = scale * g[i] + decay * theta[i];
+        v[i] = momentum * v[i] + d;
+        theta[i] -= lr * (d + momentum * v[i]);
+    }
+}
+
+pt_status pt_cpu_sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *theta, float *velocity,
+                     const float *gradient, pt_error *err)
+{
+    PT_TRY(check_size(n, err));
+    if (!velocity && rule->momentum != 0.0f)
+        return pt_fail(err, PT_EINTERNAL, "SGD with momentum %g has no velocity buffer",
+                       (double)rule->momentum);
+    sgd_job job = {*rule, n, theta, velocity, gradient};
+    if (!velocity)
+        for_pieces(b, n, plain_sgd_piece, &job);
+    else
+        for_pieces(b, n, rule->nesterov ? nesterov_piece : momentum_sgd_piece, &job);
+    return PT_OK;
+}

@@ -1,0 +1,225 @@
+/* Where the elements lie, and how a value gets from one layout to another.
+ *
+ * Descriptors are compared by the place of every element, not by their names: (n, c, 1, 1) is the
+ * same memory plain, channels-last or, with whole blocks, blocked, and is never copied. The place
+ * of an element is a sum over dimensions, so comparing costs the sum of the extents. */
+#include "onednn.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const dnnl_format_tag_t plain_tags[] = {
+    dnnl_format_tag_undef, dnnl_a, dnnl_ab, dnnl_abc, dnnl_abcd, dnnl_abcde};
+
+static pt_status init_md(dnnl_memory_desc_t *md, int ndims, const dnnl_dims_t dims,
+                         dnnl_format_tag_t tag, pt_error *err)
+{
+    return pt_dnn_check(dnnl_memory_desc_init_by_tag(md, ndims, dims, dnnl_f32, tag), NULL,
+                        "memory layout", err);
+}
+
+pt_status pt_dnn_plain(const pt_shape *shape, int samples, dnnl_memory_desc_t *ret_md,
+                       pt_error *err)
+{
+    dnnl_dims_t dims = {samples};
+    for (int i = 0; i < shape->ndim; i++)
+        dims[i + 1] = shape->dims[i];
+    return init_md(ret_md, shape->ndim + 1, dims, plain_tags[shape->ndim + 1], err);
+}
+
+pt_status pt_dnn_image(const pt_shape *shape, int samples, dnnl_format_tag_t tag,
+                       dnnl_memory_desc_t *ret_md, pt_error *err)
+{
+    dnnl_dims_t dims = {samples, 1, 1, 1};
+    for (int i = 0; i < shape->ndim && i < 3; i++)
+        dims[i + 1] = shape->dims[i];
+    return init_md(ret_md, 4, dims, tag, err);
+}
+
+pt_status pt_dnn_plain_like(const dnnl_memory_desc_t *md, dnnl_memory_desc_t *ret_md, pt_error *err)
+{
+    return init_md(ret_md, md->ndims, md->dims, plain_tags[md->ndims], err);
+}
+
+/* The offset, in elements, that index i of dimension d adds. */
+static dnnl_dim_t offset(const dnnl_memory_desc_t *md, int d, dnnl_dim_t i)
+{
+    const dnnl_blocking_desc_t *blocking = &md->format_desc.blocking;
+    dnnl_dim_t sum = 0, step = 1;
+    for (int b = blocking->inner_nblks - 1; b >= 0; b--) {
+        dnnl_dim_t extent = blocking->inner_blks[b];
+        if (blocking->inner_idxs[b] == d) {
+            sum += i % extent * step;
+            i /= extent;
+        }
+        step *= extent;
+    }
+    return sum + i * blocking->strides[d];
+}
+
+static bool is_blocked(const dnnl_memory_desc_t *md)
+{
+    return md->format_kind == dnnl_blocked && md->offset0 == 0 && md->data_type == dnnl_f32 &&
+           md->extra.flags == dnnl_memory_extra_flag_none;
+}
+
+bool pt_dnn_same(const dnnl_memory_desc_t *a, const dnnl_memory_desc_t *b)
+{
+    if (!is_blocked(a) || !is_blocked(b) || a->ndims != b->ndims)
+        return dnnl_memory_desc_equal(a, b);
+    for (int d = 0; d < a->ndims; d++) {
+        if (a->dims[d] != b->dims[d] || a->padded_dims[d] != b->padded_dims[d])
+            return false;
+        for (dnnl_dim_t i = 0; i < a->dims[d]; i++)
+            if (offset(a, d, i) != offset(b, d, i))
+                return false;
+    }
+    return true;
+}
+
+bool pt_dnn_is_plain(const dnnl_memory_desc_t *md)
+{
+    pt_error ignored;
+    dnnl_memory_desc_t plain;
+    return pt_dnn_plain_like(md, &plain, &ignored) == PT_OK && pt_dnn_same(md, &plain);
+}
+
+/* ---- ports ---------------------------------------------------------------------------------- */
+
+static const int reorder_args[] = {DNNL_ARG_FROM, DNNL_ARG_TO, 0};
+
+static pt_status port_build(pt_dnn_port *port, pt_dnn *dnn, const pt_op *op, pt_dnn_room room,
+                            const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to,
+                            const dnnl_memory_desc_t *primitive_side, pt_error *err)
+{
+    if (pt_dnn_same(from, to))
+        return PT_OK;
+    PT_TRY(pt_dnn_call_plan_reorder(&port->reorder, dnn, op, from, to, /*add=*/false, err));
+    PT_TRY(pt_dnn_call_build(&port->reorder, reorder_args, err));
+    PT_TRY(pt_dnn_reserve(dnn, room, dnnl_memory_desc_get_size(primitive_side), err));
+    port->room = room;
+    return PT_OK;
+}
+
+pt_status pt_dnn_port_build_in(pt_dnn_port *port, pt_dnn *dnn, const pt_op *op, pt_dnn_room room,
+                               const dnnl_memory_desc_t *value, const dnnl_memory_desc_t *wanted,
+                               pt_error *err)
+{
+    return port_build(port, dnn, op, room, value, wanted, wanted, err);
+}
+
+pt_status pt_dnn_port_build_out(pt_dnn_port *port, pt_dnn *dnn, const pt_op *op, pt_dnn_room room,
+                                const dnnl_memory_desc_t *made, const dnnl_memory_desc_t *value,
+                                pt_error *err)
+{
+    return port_build(port, dnn, op, room, made, value, made, err);
+}
+
+pt_status pt_dnn_port_take(pt_dnn_port *port, const void *value, const void **ret_address,
+                           pt_error *err)
+{
+    if (port->room == PT_DNN_NO_ROOM) {
+        *ret_address = value;
+        return PT_OK;
+    }
+    const void *room = port->reorder.dnn->room[port->room];
+    PT_TRY(pt_dnn_call_run(&port->reorder, (const void *const[]){value, room}, err));
+    *ret_address = room;
+    return PT_OK;
+}
+
+void *pt_dnn_port_address(const pt_dnn_port *port, void *value)
+{
+    return port->room == PT_DNN_NO_ROOM ? value : port->reorder.dnn->room[port->room];
+}
+
+pt_status pt_dnn_port_give(pt_dnn_port *port, void *value, pt_error *err)
+{
+    if (port->room == PT_DNN_NO_ROOM)
+        return PT_OK;
+    const void *room = port->reorder.dnn->room[port->room];
+    return pt_dnn_call_run(&port->reorder, (const void *const[]){room, value}, err);
+}
+
+void pt_dnn_port_clear(pt_dnn_port *port)
+{
+    pt_dnn_call_clear(&port->reorder);
+    port->room = PT_DNN_NO_ROOM;
+}
+
+/* ---- outside kernels ------------------------------------------------------------------------ */
+
+struct pt_dnn_cached {
+    dnnl_memory_desc_t from, to;
+    pt_dnn_call reorder;
+    pt_dnn_cached *next;
+};
+
+void pt_dnn_cached_free(pt_dnn_cached *cached)
+{
+    while (cached) {
+        pt_dnn_cached *next = cached->next;
+        pt_dnn_call_clear(&cached->reorder);
+        free(cached);
+        cached = next;
+    }
+}
+
+static pt_status cached_new(pt_dnn *dnn, const dnnl_memory_desc_t *from,
+                            const dnnl_memory_desc_t *to, pt_dnn_cached **ret_cached, pt_error *err)
+{
+    pt_dnn_cached *cached = calloc(1, sizeof *cached);
+    if (!cached)
+        return pt_fail(err, PT_ENOMEM, "no memory for a reorder");
+    cached->from = *from;
+    cached->to = *to;
+    pt_status status;
+    PT_GOTO(status, pt_dnn_call_plan_reorder(&cached->reorder, dnn, NULL, from, to, false, err));
+    PT_GOTO(status, pt_dnn_call_build(&cached->reorder, reorder_args, err));
+    cached->next = dnn->cached;
+    dnn->cached = cached;
+    *ret_cached = cached;
+    return PT_OK;
+out:
+    pt_dnn_cached_free(cached);
+    return status;
+}
+
+pt_status pt_dnn_move(pt_dnn *dnn, const dnnl_memory_desc_t *from, const void *src,
+                      const dnnl_memory_desc_t *to, void *dst, pt_error *err)
+{
+    if (pt_dnn_same(from, to))
+        return pt_cpu_copy(&dnn->cpu.base, dst, src, dnnl_memory_desc_get_size(from), err);
+    pt_dnn_cached *c = dnn->cached;
+    while (c && !(dnnl_memory_desc_equal(&c->from, from) && dnnl_memory_desc_equal(&c->to, to)))
+        c = c->next;
+    if (!c)
+        PT_TRY(cached_new(dnn, from, to, &c, err));
+    return pt_dnn_call_run(&c->reorder, (const void *const[]){src, dst}, err);
+}
+
+pt_status pt_dnn_loss(pt_backend *b, const pt_loss *loss, const pt_loss_args *args,
+                      pt_loss_result *ret_result, pt_error *err)
+{
+    pt_dnn *dnn = (pt_dnn *)b;
+    const dnnl_memory_desc_t *md = &((const pt_dnn_layout *)args->layout)->md;
+    PT_TRY(pt_cpu_loss_check(loss, args, err));
+    if (pt_dnn_is_plain(md)) {
+        pt_cpu_loss(loss, args, args->dev_y, args->dev_d_y, ret_result);
+        return PT_OK;
+    }
+    dnnl_memory_desc_t plain;
+    PT_TRY(pt_dnn_plain_like(md, &plain, err));
+    size_t bytes = dnnl_memory_desc_get_size(&plain);
+    PT_TRY(pt_dnn_reserve(dnn, PT_DNN_ROOM_X, bytes, err));
+    PT_TRY(pt_dnn_reserve(dnn, PT_DNN_ROOM_Y, bytes, err));
+    float *y = dnn->room[PT_DNN_ROOM_X];
+    float *d_y = args->dev_d_y ? dnn->room[PT_DNN_ROOM_Y] : NULL;
+    PT_TRY(pt_dnn_move(dnn, md, args->dev_y, &plain, y, err));
+    pt_loss_result result;
+    pt_cpu_loss(loss, args, y, d_y, &result);
+    if (d_y)
+        PT_TRY(pt_dnn_move(dnn, &plain, d_y, md, args->dev_d_y, err));
+    *ret_result = result;
+    return PT_OK;
+}

@@ -1,0 +1,59 @@
+/* Learning-rate schedules: η as a pure function of the step, so that predictors can look ahead. */
+#include "pipetrain/learn.h"
+
+#include <math.h>
+#include <string.h>
+
+static double constant_factor(const pt_lr_spec *spec, int64_t step)
+{
+    (void)spec;
+    (void)step;
+    return 1;
+}
+
+static double milestones_factor(const pt_lr_spec *spec, int64_t step)
+{
+    double factor = 1;
+    for (int i = 0; i < spec->n_milestones; i++)
+        if (step >= spec->milestones[i])
+            factor *= spec->factor;
+    return factor;
+}
+
+/* Loshchilov & Hutter, "SGDR", ICLR 2017, eq. (5), one cycle. */
+static double cosine_factor(const pt_lr_spec *spec, int64_t step)
+{
+    int64_t length = spec->total - spec->warmup;
+    if (length <= 0)
+        return 1;
+    double u = (double)(step - spec->warmup) / (double)length;
+    u = u < 0 ? 0 : u > 1 ? 1 : u;
+    return spec->floor + (1 - spec->floor) * (1 + cos(acos(-1.0) * u)) / 2;
+}
+
+static const struct {
+    const char *name;
+    double (*factor)(const pt_lr_spec *spec, int64_t step);
+} rows[] = {
+    {"constant", constant_factor},
+    {"milestones", milestones_factor},
+    {"cosine", cosine_factor},
+};
+
+enum { ROWS = sizeof rows / sizeof rows[0] };
+
+const char *const *pt_lr_names(void)
+{
+    static const char *const names[] = {"constant", "milestones", "cosine", NULL};
+    return names;
+}
+
+double pt_lr_at(const pt_lr_spec *spec, int64_t step)
+{
+    if (step < spec->warmup)
+        return spec->base * (double)(step + 1) / (double)spec->warmup;
+    for (int i = 0; i < ROWS; i++)
+        if (strcmp(rows[i].name, spec->schedule) == 0)
+            return spec->base * rows[i].factor(spec, step);
+    return spec->base;
+}

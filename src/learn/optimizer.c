@@ -1,0 +1,55 @@
+/* Optimizers as rows. Each step is one fused pass of the backend over the stage's flat buffers. */
+#include "pipetrain/learn.h"
+
+#include <string.h>
+
+static pt_status sgd_like(pt_backend *b, const pt_optimizer_spec *spec, bool nesterov, double lr,
+                          double scale, size_t n, float *dev_theta, float *dev_velocity,
+                          const float *dev_gradient, pt_error *err)
+{
+    pt_sgd rule = {
+        .lr = (float)lr,
+        .momentum = (float)spec->momentum,
+        .decay = (float)spec->decay,
+        .scale = (float)scale,
+        .nesterov = nesterov,
+    };
+    return b->row->sgd(b, n, &rule, dev_theta, dev_velocity, dev_gradient, err);
+}
+
+static pt_status sgd_step(pt_backend *b, const pt_optimizer_spec *spec, double lr, double scale,
+                          size_t n, float *dev_theta, float *const dev_state[],
+                          const float *dev_gradient, pt_error *err)
+{
+    return sgd_like(b, spec, /*nesterov=*/false, lr, scale, n, dev_theta, dev_state[0],
+                    dev_gradient, err);
+}
+
+static pt_status nesterov_step(pt_backend *b, const pt_optimizer_spec *spec, double lr,
+                               double scale, size_t n, float *dev_theta, float *const dev_state[],
+                               const float *dev_gradient, pt_error *err)
+{
+    return sgd_like(b, spec, /*nesterov=*/true, lr, scale, n, dev_theta, dev_state[0],
+                    dev_gradient, err);
+}
+
+static const pt_optimizer_row rows[] = {
+    {"sgd", "momentum: v = γv + g + λθ, θ = θ - ηv", 1, sgd_step},
+    {"nesterov", "Nesterov momentum: θ = θ - η(g + λθ + γv)", 1, nesterov_step},
+};
+
+enum { ROWS = sizeof rows / sizeof rows[0] };
+
+const pt_optimizer_row *pt_optimizer_find(const char *name)
+{
+    for (int i = 0; i < ROWS; i++)
+        if (strcmp(rows[i].name, name) == 0)
+            return &rows[i];
+    return NULL;
+}
+
+const char *const *pt_optimizer_names(void)
+{
+    static const char *const names[] = {"sgd", "nesterov", NULL};
+    return names;
+}

@@ -1,0 +1,28 @@
+/* The inside of the engine: engine.c runs lists, engine_clip.c takes the global norm,
+ * engine_times.c does the sums of a pass. */
+#ifndef PIPETRAIN_PIPELINE_ENGINE_INTERNAL_H
+#define PIPETRAIN_PIPELINE_ENGINE_INTERNAL_H
+
+#include "pipetrain/engine.h"
+#include "pipetrain/link.h"
+
+/* The global gradient norm. Every rank sums its tensors one by one; rank 0 adds the sums in layer
+ * order, which no cut changes, and tells everyone the factor. */
+typedef struct clipper {
+    double *mine, *all; /* sums of squares per tensor; `all` on rank 0 only */
+    size_t n_mine;
+    size_t *bytes; /* of every rank's part */
+    double norm, scale;
+} clipper;
+
+pt_status pt_clipper_init(clipper *c, pt_world *world, const pt_flat *flat, pt_error *err);
+void pt_clipper_clear(clipper *c);
+/* Sets norm and scale = min(1, limit / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ does. */
+pt_status pt_clipper_run(clipper *c, pt_world *world, pt_backend *backend, const pt_flat *flat,
+                         const float *dev_gradient, double limit, pt_error *err);
+
+/* Fills the sums of `result` that follow from the timings. */
+void pt_timings_sum(const pt_timing *timings, int n, bool synchronous, int64_t start, int64_t end,
+                    pt_pass_result *result);
+
+#endif

@@ -1,0 +1,75 @@
+/* The inside of a program, shared by the three files that make and run it. */
+#ifndef PIPETRAIN_PIPELINE_PROGRAM_INTERNAL_H
+#define PIPETRAIN_PIPELINE_PROGRAM_INTERNAL_H
+
+#include "pipetrain/arena.h"
+#include "pipetrain/program.h"
+
+enum { NOWHERE = -1 };
+
+/* A block of bytes that one or more values (or gradients) live in. */
+typedef struct storage {
+    size_t bytes;
+    bool stashed;    /* in the stash, from forward to backward; else in scratch */
+    int first, last; /* lifetime in scratch, indices of ops */
+    size_t offset;   /* in the stash or in scratch */
+} storage;
+
+typedef struct storages {
+    storage *at;
+    int n, room;
+} storages;
+
+/* One call, or addition, of the backward. Numbers are indices into `gradients`. */
+typedef enum call_kind { CALL_INPUT, CALL_ADD, CALL_WEIGHT } call_kind;
+
+typedef struct call {
+    call_kind kind;
+    int node;                /* CALL_INPUT, CALL_WEIGHT */
+    int d_out;               /* CALL_INPUT, CALL_WEIGHT */
+    int d_in[PT_MAX_INPUTS]; /* CALL_INPUT; NOWHERE: not wanted */
+    int x, y, sum;           /* CALL_ADD */
+    size_t bytes;            /* CALL_ADD */
+} call;
+
+struct pt_program {
+    pt_backend *backend;
+    const pt_graph *graph;
+    const pt_stage_spec *spec;
+    const pt_flat *flat;
+    int samples;
+    pt_mode mode;
+    pt_layout *input_layout;
+    pt_kernel **kernels; /* of the whole graph */
+
+    storages values;  /* forward */
+    int *value_at;    /* [value]: its storage, or NOWHERE */
+    size_t *saved_at; /* [node - first]: offset in the stash of what its kernel saves */
+    bool *aliased;    /* [node - first]: nothing to run, out is in[0] */
+
+    storages gradients; /* backward */
+    int *gradient_in;   /* [value]: where an arriving gradient belongs, or NOWHERE */
+    int *gradient_out;  /* [value]: where the total gradient is at the end, or NOWHERE */
+    call *calls;        /* CALL_INPUT and CALL_ADD first, then CALL_WEIGHT */
+    int n_calls, n_input_calls;
+
+    size_t stash_bytes, scratch_bytes;
+};
+
+/* Adds a storage; returns its index, or NOWHERE when memory ran out. */
+int pt_storages_add(storages *all, size_t bytes, bool stashed, int now);
+/* Lays every unstashed storage out; returns the bytes they need. NOWHERE bytes: no memory. */
+pt_status pt_storages_plan(storages *all, size_t *ret_bytes, pt_error *err);
+
+/* Fills values, value_at, saved_at, aliased and stash_bytes. */
+pt_status pt_program_plan_values(pt_program *p, size_t *ret_scratch, pt_error *err);
+/* Fills gradients, gradient_in, gradient_out and calls. Needs the values' plan. */
+pt_status pt_program_plan_gradients(pt_program *p, size_t *ret_scratch, pt_error *err);
+
+/* Is the value present on this stage: received, made, or (first stage) loaded? */
+bool pt_program_holds(const pt_program *p, int value);
+/* Does it cross the cut behind, or before, this stage? */
+bool pt_program_sends(const pt_program *p, int value);
+bool pt_program_receives(const pt_program *p, int value);
+
+#endif

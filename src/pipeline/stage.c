@@ -1,0 +1,395 @@
+/* One rank's stage: slots, programs, packing. The maths is in the programs, the versions in
+ * weights. */
+#include "pipetrain/stage.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "pipetrain/arena.h"
+
+typedef struct stage_slot {
+    void *dev_stash;
+    uint32_t *sample; /* room for the largest micro-batch */
+    bool taken;
+} stage_slot;
+
+struct pt_stage {
+    pt_stage_plan plan;
+    pt_weights *weights;
+    pt_program *programs[2 * PT_MAX_SIZES];
+    int n_programs;
+    stage_slot *slots;
+    void *dev_scratch;
+    pt_layout *plain[2 * PT_MAX_SIZES]; /* of the predictions, per program; last stage only */
+    void *dev_plain;                    /* room for the largest */
+};
+
+static pt_status add_programs(pt_stage *s, const int64_t *sizes, int n, pt_mode mode, pt_error *err)
+{
+    for (int i = 0; i < n; i++) {
+        const pt_stage_plan *plan = &s->plan;
+        PT_TRY(pt_program_new(plan->backend, plan->graph, plan->spec, plan->flat, (int)sizes[i],
+                              mode, &s->programs[s->n_programs], err));
+        s->n_programs++;
+    }
+    return PT_OK;
+}
+
+static bool is_last(const pt_stage_plan *plan)
+{
+    return plan->spec->end == plan->graph->n_nodes;
+}
+
+typedef struct needs {
+    size_t stash, scratch, plain; /* bytes */
+    int64_t samples;
+} needs;
+
+static needs largest(const pt_stage *s)
+{
+    needs most = {0};
+    for (int i = 0; i < s->n_programs; i++) {
+        const pt_program *p = s->programs[i];
+        size_t stash = pt_program_stash_bytes(p), scratch = pt_program_scratch_bytes(p);
+        most.stash = stash > most.stash ? stash : most.stash;
+        most.scratch = scratch > most.scratch ? scratch : most.scratch;
+        most.samples = pt_program_samples(p) > most.samples ? pt_program_samples(p) : most.samples;
+    }
+    if (is_last(&s->plan))
+        most.plain = (size_t)most.samples * (size_t)pt_shape_elements(&s->plan.graph->loss.shape) *
+                     sizeof(float);
+    return most;
+}
+
+static pt_status allocate(pt_stage *s, pt_error *err)
+{
+    pt_backend *b = s->plan.backend;
+    needs most = largest(s);
+    PT_TRY(b->row->dev_new(b, most.scratch, &s->dev_scratch, err));
+    s->slots = calloc((size_t)s->plan.slots, sizeof *s->slots);
+    if (!s->slots)
+        return pt_fail(err, PT_ENOMEM, "no memory for %d slots", s->plan.slots);
+    for (int i = 0; i < s->plan.slots; i++) {
+        PT_TRY(b->row->dev_new(b, most.stash, &s->slots[i].dev_stash, err));
+        s->slots[i].sample = calloc((size_t)most.samples, sizeof *s->slots[i].sample);
+        if (!s->slots[i].sample)
+            return pt_fail(err, PT_ENOMEM, "no memory for a slot");
+    }
+    if (!is_last(&s->plan))
+        return PT_OK;
+    for (int i = 0; i < s->n_programs; i++)
+        PT_TRY(b->row->plain_layout(b, &s->plan.graph->loss.shape,
+                                    pt_program_samples(s->programs[i]), &s->plain[i], err));
+    return b->row->dev_new(b, most.plain, &s->dev_plain, err);
+}
+
+static pt_status make_programs(pt_stage *s, pt_error *err)
+{
+    PT_TRY(add_programs(s, s->plan.train_sizes, s->plan.n_train_sizes, PT_TRAIN, err));
+    return add_programs(s, s->plan.eval_sizes, s->plan.n_eval_sizes, PT_EVAL, err);
+}
+
+pt_status pt_stage_new(const pt_stage_plan *plan, pt_weights *weights, pt_stage **ret_stage,
+                       pt_error *err)
+{
+    pt_stage *s = calloc(1, sizeof *s);
+    if (!s)
+        return pt_fail(err, PT_ENOMEM, "no memory for a stage");
+    s->plan = *plan;
+    s->weights = weights;
+    pt_status status = make_programs(s, err);
+    for (int i = 0; status == PT_OK && i < s->n_programs; i++)
+        status = pt_program_build(s->programs[i], err);
+    if (status == PT_OK)
+        status = allocate(s, err);
+    if (status != PT_OK) {
+        pt_stage_free(s);
+        return status;
+    }
+    *ret_stage = s;
+    return PT_OK;
+}
+
+void pt_stage_free(pt_stage *s)
+{
+    if (!s)
+        return;
+    pt_backend *b = s->plan.backend;
+    for (int i = 0; i < s->n_programs; i++) {
+        pt_program_free(s->programs[i]);
+        if (s->plain[i])
+            b->row->layout_free(b, s->plain[i]);
+    }
+    for (int i = 0; s->slots && i < s->plan.slots; i++) {
+        b->row->dev_free(b, s->slots[i].dev_stash);
+        free(s->slots[i].sample);
+    }
+    free(s->slots);
+    b->row->dev_free(b, s->dev_scratch);
+    b->row->dev_free(b, s->dev_plain);
+    free(s);
+}
+
+pt_status pt_stage_predict_bytes(const pt_stage_plan *plan, const pt_weights_spec *weights,
+                                 size_t *ret_bytes, pt_error *err)
+{
+    pt_stage s = {.plan = *plan};
+    pt_status status = make_programs(&s, err);
+    if (status == PT_OK) {
+        needs most = largest(&s);
+        *ret_bytes = pt_weights_bytes(weights) + most.scratch + most.plain +
+                     (size_t)plan->slots * most.stash;
+    }
+    for (int i = 0; i < s.n_programs; i++)
+        pt_program_free(s.programs[i]);
+    return status;
+}
+
+pt_weights *pt_stage_weights(pt_stage *stage)
+{
+    return stage->weights;
+}
+
+const pt_flat *pt_stage_flat(const pt_stage *stage)
+{
+    return stage->plan.flat;
+}
+
+/* ---- messages ---------------------------------------------------------------------------------
+ */
+
+/* The values of a cut lie one behind the other, each on a cache line of its own. */
+static const int *crossing(const pt_stage_spec *spec, bool behind, int *ret_n)
+{
+    *ret_n = behind ? spec->n_out : spec->n_in;
+    return behind ? spec->out : spec->in;
+}
+
+static size_t cut_bytes(const pt_program *p, const pt_stage_spec *spec, bool behind, bool gradients)
+{
+    int n = 0;
+    const int *values = crossing(spec, behind, &n);
+    size_t bytes = 0;
+    for (int i = 0; i < n; i++)
+        if (!gradients || values[i] != 0)
+            bytes += pt_align_up(pt_program_layout(p, values[i])->bytes);
+    return bytes;
+}
+
+size_t pt_stage_message_bytes(const pt_stage *s, bool behind)
+{
+    size_t most = 0;
+    for (int i = 0; i < s->n_programs; i++) {
+        size_t bytes = cut_bytes(s->programs[i], s->plan.spec, behind, /*gradients=*/false);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+size_t pt_stage_activation_bytes(const pt_micro_batch *mb, bool behind)
+{
+    return cut_bytes(mb->program, pt_program_spec(mb->program), behind, /*gradients=*/false);
+}
+
+size_t pt_stage_gradient_bytes(const pt_micro_batch *mb, bool behind)
+{
+    return cut_bytes(mb->program, pt_program_spec(mb->program), behind, /*gradients=*/true);
+}
+
+static pt_program_run run_of(pt_stage *s, const pt_micro_batch *mb)
+{
+    return (pt_program_run){
+        .dev_stash = s->slots[mb->slot].dev_stash,
+        .dev_scratch = s->dev_scratch,
+        .dev_state = pt_weights_state(s->weights),
+        .seed = s->plan.seed,
+        .epoch = mb->epoch,
+        .sample = mb->sample,
+    };
+}
+
+typedef void *(*address_fn)(const pt_program *p, const pt_program_run *run, int value);
+
+static pt_status unpack(pt_stage *s, const pt_micro_batch *mb, bool behind, bool gradients,
+                        address_fn address, const char *message, pt_error *err)
+{
+    pt_backend *b = s->plan.backend;
+    pt_program_run run = run_of(s, mb);
+    int n = 0;
+    const int *values = crossing(s->plan.spec, behind, &n);
+    for (int i = 0; i < n; i++) {
+        if (gradients && values[i] == 0)
+            continue;
+        size_t bytes = pt_program_layout(mb->program, values[i])->bytes;
+        PT_TRY(b->row->upload(b, address(mb->program, &run, values[i]), message, bytes, err));
+        message += pt_align_up(bytes);
+    }
+    return PT_OK;
+}
+
+static pt_status pack(pt_stage *s, const pt_micro_batch *mb, bool behind, bool gradients,
+                      address_fn address, char *message, pt_error *err)
+{
+    pt_backend *b = s->plan.backend;
+    pt_program_run run = run_of(s, mb);
+    int n = 0;
+    const int *values = crossing(s->plan.spec, behind, &n);
+    for (int i = 0; i < n; i++) {
+        if (gradients && values[i] == 0)
+            continue;
+        size_t bytes = pt_program_layout(mb->program, values[i])->bytes;
+        PT_TRY(b->row->download(b, message, address(mb->program, &run, values[i]), bytes, err));
+        message += pt_align_up(bytes);
+    }
+    return PT_OK;
+}
+
+pt_status pt_stage_unpack_activations(pt_stage *s, pt_micro_batch *mb, const void *message,
+                                      pt_error *err)
+{
+    return unpack(s, mb, /*behind=*/false, /*gradients=*/false, pt_program_value, message, err);
+}
+
+pt_status pt_stage_pack_activations(pt_stage *s, const pt_micro_batch *mb, void *message,
+                                    pt_error *err)
+{
+    return pack(s, mb, /*behind=*/true, /*gradients=*/false, pt_program_value, message, err);
+}
+
+pt_status pt_stage_unpack_gradients(pt_stage *s, pt_micro_batch *mb, const void *message,
+                                    pt_error *err)
+{
+    return unpack(s, mb, /*behind=*/true, /*gradients=*/true, pt_program_gradient_in, message, err);
+}
+
+pt_status pt_stage_pack_gradients(pt_stage *s, const pt_micro_batch *mb, void *message,
+                                  pt_error *err)
+{
+    return pack(s, mb, /*behind=*/false, /*gradients=*/true, pt_program_gradient_out, message, err);
+}
+
+/* ---- micro-batches ----------------------------------------------------------------------------
+ */
+
+static int program_index(const pt_stage *s, pt_mode mode, int64_t samples)
+{
+    for (int i = 0; i < s->n_programs; i++)
+        if (pt_program_mode(s->programs[i]) == mode &&
+            pt_program_samples(s->programs[i]) == samples)
+            return i;
+    return -1;
+}
+
+pt_status pt_stage_begin(pt_stage *s, pt_mode mode, uint32_t epoch, const uint32_t *sample,
+                         int64_t samples, pt_micro_batch *ret_mb, pt_error *err)
+{
+    int program = program_index(s, mode, samples), slot = 0;
+    if (program < 0)
+        return pt_fail(err, PT_EINTERNAL, "a micro-batch of %lld samples was not planned for",
+                       (long long)samples);
+    while (slot < s->plan.slots && s->slots[slot].taken)
+        slot++;
+    if (slot == s->plan.slots)
+        return pt_fail(err, PT_EINTERNAL, "all %d stash slots are taken", s->plan.slots);
+    s->slots[slot].taken = true;
+    memcpy(s->slots[slot].sample, sample, (size_t)samples * sizeof *sample);
+    *ret_mb = (pt_micro_batch){
+        .program = s->programs[program],
+        .slot = slot,
+        .samples = samples,
+        .epoch = epoch,
+        .sample = s->slots[slot].sample,
+        .weights = {.stash_slot = -1},
+    };
+    return PT_OK;
+}
+
+void pt_stage_end(pt_stage *s, pt_micro_batch *mb)
+{
+    pt_weights_release(s->weights, &mb->weights);
+    s->slots[mb->slot].taken = false;
+}
+
+pt_status pt_stage_load(pt_stage *s, pt_micro_batch *mb, const float *input, pt_error *err)
+{
+    pt_backend *b = s->plan.backend;
+    pt_program_run run = run_of(s, mb);
+    return b->row->upload(b, pt_program_value(mb->program, &run, 0), input,
+                          pt_program_layout(mb->program, 0)->bytes, err);
+}
+
+static void read_with(pt_program_run *run, const pt_weight_set *set, const pt_between_ops *between)
+{
+    run->dev_params = set->dev_params;
+    run->params_version = set->content;
+    run->between_ops = between ? between->call : NULL;
+    run->context = between ? between->context : NULL;
+}
+
+pt_status pt_stage_forward(pt_stage *s, pt_micro_batch *mb, int staleness,
+                           const pt_between_ops *between, pt_error *err)
+{
+    if (pt_program_mode(mb->program) == PT_TRAIN)
+        PT_TRY(pt_weights_for_forward(s->weights, staleness, &mb->weights, err));
+    else
+        mb->weights = pt_weights_now(s->weights);
+    pt_program_run run = run_of(s, mb);
+    read_with(&run, &mb->weights, between);
+    return pt_program_forward(mb->program, &run, err);
+}
+
+pt_status pt_stage_loss(pt_stage *s, pt_micro_batch *mb, const int32_t *label, const float *target,
+                        float scale, pt_loss_result *ret_result, pt_error *err)
+{
+    pt_backend *b = s->plan.backend;
+    const pt_graph *graph = s->plan.graph;
+    pt_program_run run = run_of(s, mb);
+    bool train = pt_program_mode(mb->program) == PT_TRAIN;
+    pt_loss_args args = {
+        .layout = pt_program_layout(mb->program, graph->n_nodes),
+        .samples = (int)mb->samples,
+        .dev_y = pt_program_value(mb->program, &run, graph->n_nodes),
+        .label = label,
+        .target = target,
+        .scale = scale,
+        .dev_d_y = train ? pt_program_gradient_in(mb->program, &run, graph->n_nodes) : NULL,
+    };
+    return b->row->loss(b, &graph->loss, &args, ret_result, err);
+}
+
+pt_status pt_stage_predictions(pt_stage *s, const pt_micro_batch *mb, float *dst, pt_error *err)
+{
+    pt_backend *b = s->plan.backend;
+    int last = s->plan.graph->n_nodes;
+    pt_program_run run = run_of(s, mb);
+    const pt_layout *plain = s->plain[program_index(s, pt_program_mode(mb->program), mb->samples)];
+    PT_TRY(b->row->reorder(b, pt_graph_value_shape(s->plan.graph, last), (int)mb->samples,
+                           pt_program_layout(mb->program, last),
+                           pt_program_value(mb->program, &run, last), plain, s->dev_plain, err));
+    return b->row->download(b, dst, s->dev_plain, plain->bytes, err);
+}
+
+static pt_program_run backward_run(pt_stage *s, pt_micro_batch *mb, bool accumulate,
+                                   const pt_between_ops *between)
+{
+    pt_program_run run = run_of(s, mb);
+    pt_weight_set set = pt_weights_for_backward(s->weights, &mb->weights);
+    read_with(&run, &set, between);
+    run.dev_gradient = pt_weights_gradient(s->weights);
+    run.accumulate = accumulate;
+    return run;
+}
+
+pt_status pt_stage_backward_input(pt_stage *s, pt_micro_batch *mb, bool accumulate,
+                                  const pt_between_ops *between, pt_error *err)
+{
+    pt_program_run run = backward_run(s, mb, accumulate, between);
+    return pt_program_backward_input(mb->program, &run, err);
+}
+
+pt_status pt_stage_backward_weight(pt_stage *s, pt_micro_batch *mb, bool accumulate,
+                                   const pt_between_ops *between, pt_error *err)
+{
+    pt_program_run run = backward_run(s, mb, accumulate, between);
+    return pt_program_backward_weight(mb->program, &run, err);
+}

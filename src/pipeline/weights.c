@@ -1,0 +1,253 @@
+/* Weight versions; see the header for the picture. */
+#include "pipetrain/weights.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct stash_slot {
+    float *dev;
+    uint64_t content;
+    int64_t version;
+    int staleness; /* how far ahead it was predicted */
+    int holders;   /* micro-batches between their forward and their backward */
+} stash_slot;
+
+struct pt_weights {
+    pt_backend *backend;
+    pt_weights_spec spec;
+    const pt_optimizer_row *optimizer;
+    size_t n; /* elements of a parameter buffer */
+    float *theta, *gradient, *state;
+    float *velocity[1];
+    float *predicted;
+    uint64_t content;           /* of θ */
+    uint64_t last_content;      /* the newest number given to anything */
+    uint64_t predicted_content; /* of `predicted` … */
+    int64_t predicted_version;  /* … which was made at this version … */
+    int predicted_staleness;    /* … for this staleness; 0: never made */
+    int64_t updates;
+    stash_slot *stash;
+};
+
+static bool predicts(const pt_weights_spec *spec)
+{
+    return strcmp(spec->predictor->name, "none") != 0;
+}
+
+size_t pt_weights_bytes(const pt_weights_spec *spec)
+{
+    size_t buffers = 1; /* θ */
+    if (spec->training) {
+        const pt_optimizer_row *optimizer = pt_optimizer_find(spec->optimizer.name);
+        buffers += 1 + (size_t)optimizer->state_buffers;
+        buffers += spec->stash ? (size_t)spec->versions : predicts(spec);
+    }
+    return (buffers * spec->flat->param_elements + spec->flat->state_elements) * sizeof(float);
+}
+
+static pt_status buffer(pt_weights *w, size_t elements, float **ret_dev, pt_error *err)
+{
+    void *dev = NULL;
+    PT_TRY(w->backend->row->dev_new(w->backend, elements * sizeof(float), &dev, err));
+    *ret_dev = dev;
+    return PT_OK;
+}
+
+static pt_status allocate(pt_weights *w, pt_error *err)
+{
+    PT_TRY(buffer(w, w->n, &w->theta, err));
+    PT_TRY(buffer(w, w->spec.flat->state_elements, &w->state, err));
+    if (!w->spec.training)
+        return PT_OK;
+    PT_TRY(buffer(w, w->n, &w->gradient, err));
+    PT_TRY(buffer(w, w->n, &w->velocity[0], err));
+    if (!w->spec.stash)
+        return predicts(&w->spec) ? buffer(w, w->n, &w->predicted, err) : PT_OK;
+    w->stash = calloc((size_t)w->spec.versions, sizeof *w->stash);
+    if (!w->stash)
+        return pt_fail(err, PT_ENOMEM, "no memory for %d weight versions", w->spec.versions);
+    for (int i = 0; i < w->spec.versions; i++)
+        PT_TRY(buffer(w, w->n, &w->stash[i].dev, err));
+    return PT_OK;
+}
+
+pt_status pt_weights_new(pt_backend *backend, const pt_weights_spec *spec, pt_weights **ret_weights,
+                         pt_error *err)
+{
+    pt_weights *w = calloc(1, sizeof *w);
+    if (!w)
+        return pt_fail(err, PT_ENOMEM, "no memory for weights");
+    w->backend = backend;
+    w->spec = *spec;
+    w->n = spec->flat->param_elements;
+    w->optimizer = pt_optimizer_find(spec->optimizer.name);
+    w->content = w->last_content = 1;
+    pt_status status = allocate(w, err);
+    if (status != PT_OK) {
+        pt_weights_free(w);
+        return status;
+    }
+    *ret_weights = w;
+    return PT_OK;
+}
+
+void pt_weights_free(pt_weights *w)
+{
+    if (!w)
+        return;
+    const pt_backend_row *row = w->backend->row;
+    for (int i = 0; w->stash && i < w->spec.versions; i++)
+        row->dev_free(w->backend, w->stash[i].dev);
+    free(w->stash);
+    row->dev_free(w->backend, w->theta);
+    row->dev_free(w->backend, w->gradient);
+    row->dev_free(w->backend, w->state);
+    row->dev_free(w->backend, w->velocity[0]);
+    row->dev_free(w->backend, w->predicted);
+    free(w);
+}
+
+static pt_status predict_into(pt_weights *w, int staleness, float *dev, pt_error *err)
+{
+    pt_prediction c =
+        w->spec.predictor->predict(&w->spec.optimizer, &w->spec.lr, w->updates, staleness);
+    return w->backend->row->axpby(w->backend, w->n, c.a, w->theta, c.b, w->velocity[0], dev, err);
+}
+
+static pt_status predicted_set(pt_weights *w, int staleness, pt_weight_set *ret_set, pt_error *err)
+{
+    if (w->predicted_version != w->updates || w->predicted_staleness != staleness) {
+        PT_TRY(predict_into(w, staleness, w->predicted, err));
+        w->predicted_version = w->updates;
+        w->predicted_staleness = staleness;
+        w->predicted_content = ++w->last_content;
+    }
+    *ret_set = (pt_weight_set){w->predicted, w->predicted_content, w->updates, /*stash_slot=*/-1};
+    return PT_OK;
+}
+
+static bool holds(const pt_weights *w, const stash_slot *slot, int staleness)
+{
+    return slot->holders > 0 && slot->version == w->updates &&
+           (!predicts(&w->spec) || slot->staleness == staleness);
+}
+
+/* A slot that holds these weights already, or a free one that is filled with them. */
+static pt_status stashed_set(pt_weights *w, int staleness, pt_weight_set *ret_set, pt_error *err)
+{
+    int free_slot = -1;
+    for (int i = 0; i < w->spec.versions; i++) {
+        stash_slot *slot = &w->stash[i];
+        if (slot->holders == 0)
+            free_slot = i;
+        if (!holds(w, slot, staleness))
+            continue;
+        slot->holders++;
+        *ret_set = (pt_weight_set){slot->dev, slot->content, slot->version, i};
+        return PT_OK;
+    }
+    if (free_slot < 0)
+        return pt_fail(err, PT_EINTERNAL, "no free weight version of %d", w->spec.versions);
+    stash_slot *slot = &w->stash[free_slot];
+    if (predicts(&w->spec))
+        PT_TRY(predict_into(w, staleness, slot->dev, err));
+    else
+        PT_TRY(w->backend->row->copy(w->backend, slot->dev, w->theta, w->n * sizeof(float), err));
+    slot->content = ++w->last_content;
+    slot->version = w->updates;
+    slot->staleness = staleness;
+    slot->holders = 1;
+    *ret_set = (pt_weight_set){slot->dev, slot->content, slot->version, free_slot};
+    return PT_OK;
+}
+
+pt_status pt_weights_for_forward(pt_weights *w, int staleness, pt_weight_set *ret_set,
+                                 pt_error *err)
+{
+    if (staleness > 0 && w->spec.stash)
+        return stashed_set(w, staleness, ret_set, err);
+    if (staleness > 0 && w->predicted)
+        return predicted_set(w, staleness, ret_set, err);
+    *ret_set = pt_weights_now(w); /* θ will not change before this micro-batch's own backward */
+    return PT_OK;
+}
+
+pt_weight_set pt_weights_for_backward(const pt_weights *w, const pt_weight_set *forward)
+{
+    return forward->stash_slot >= 0 ? *forward : pt_weights_now(w);
+}
+
+void pt_weights_release(pt_weights *w, const pt_weight_set *forward)
+{
+    if (forward->stash_slot >= 0)
+        w->stash[forward->stash_slot].holders--;
+}
+
+pt_weight_set pt_weights_now(const pt_weights *w)
+{
+    return (pt_weight_set){w->theta, w->content, w->updates, /*stash_slot=*/-1};
+}
+
+pt_status pt_weights_update(pt_weights *w, double scale, pt_error *err)
+{
+    PT_TRY(w->optimizer->step(w->backend, &w->spec.optimizer, pt_weights_lr(w), scale, w->n,
+                              w->theta, w->velocity, w->gradient, err));
+    w->updates++;
+    w->content = ++w->last_content;
+    return PT_OK;
+}
+
+int64_t pt_weights_updates(const pt_weights *w)
+{
+    return w->updates;
+}
+
+double pt_weights_lr(const pt_weights *w)
+{
+    return pt_lr_at(&w->spec.lr, w->updates);
+}
+
+float *pt_weights_gradient(pt_weights *w)
+{
+    return w->gradient;
+}
+
+float *pt_weights_state(pt_weights *w)
+{
+    return w->state;
+}
+
+static pt_status get(pt_weights *w, const float *dev, const pt_flat_tensor *tensor, float *dst,
+                     pt_error *err)
+{
+    return w->backend->row->download(w->backend, dst, dev + tensor->offset,
+                                     (size_t)tensor->shape.elements * sizeof(float), err);
+}
+
+static pt_status set(pt_weights *w, float *dev, const pt_flat_tensor *tensor, const float *src,
+                     pt_error *err)
+{
+    w->content = ++w->last_content;
+    return w->backend->row->upload(w->backend, dev + tensor->offset, src,
+                                   (size_t)tensor->shape.elements * sizeof(float), err);
+}
+
+pt_status pt_weights_get_param(pt_weights *w, int i, float *dst, pt_error *err)
+{
+    return get(w, w->theta, &w->spec.flat->params[i], dst, err);
+}
+
+pt_status pt_weights_set_param(pt_weights *w, int i, const float *src, pt_error *err)
+{
+    return set(w, w->theta, &w->spec.flat->params[i], src, err);
+}
+
+pt_status pt_weights_get_state(pt_weights *w, int i, float *dst, pt_error *err)
+{
+    return get(w, w->state, &w->spec.flat->state[i], dst, err);
+}
+
+pt_status pt_weights_set_state(pt_weights *w, int i, const float *src, pt_error *err)
+{
+    return set(w, w->state, &w->spec.flat->state[i], src, err);
+}

@@ -1,0 +1,112 @@
+/* --check: every stage is opened in turn, in this one process, and profiled; then the simulator
+ * plays the schedule with what was measured. */
+#include "pipetrain/check.h"
+
+#include <stdlib.h>
+
+#include "reporter.h"
+
+enum { GRID_COLUMNS = 100, GRID_MICRO_BATCHES = 12 };
+
+static pt_status look_at_stages(const pt_config *config, const pt_partition *partition, int stages,
+                                stage_card *cards, pt_error *err)
+{
+    for (int s = 0; s < stages; s++) {
+        pt_run *run = NULL;
+        PT_TRY(pt_run_open_alone(config, partition, stages, s, &run, err));
+        cards[s] = pt_reporter_card(run);
+        pt_run_close(run);
+    }
+    return PT_OK;
+}
+
+/* The grid shows the beginning of a span: how the pipeline fills, runs, and (where it does)
+ * flushes. */
+static pt_status draw(const pt_run *run, FILE *out, pt_error *err)
+{
+    const pt_span *span = run->full.schedule ? &run->full : &run->last;
+    pt_schedule_spec spec = span->schedule->spec;
+    int few = 2 * spec.per_step > GRID_MICRO_BATCHES ? 2 * spec.per_step : GRID_MICRO_BATCHES;
+    pt_span drawn = {0};
+    if (spec.micro_batches > few)
+        spec.micro_batches = few;
+    PT_TRY(pt_span_new(&spec, &drawn, err));
+    pt_status status = pt_schedule_draw(drawn.schedule, GRID_COLUMNS, out, err);
+    pt_span_clear(&drawn);
+    return status;
+}
+
+static void print_stages(const pt_run *run, const stage_card *cards,
+                         const pt_simulated_rank *simulated, const pt_span *span, FILE *out)
+{
+    const pt_node *nodes = run->partition->graph.nodes;
+    fprintf(out, "\n%5s  %-30s %6s %10s %9s %9s %9s %6s %10s %8s %7s\n", "stage", "from … to",
+            "layers", "parameters", "fwd µs", "bwd µs", "MiB", "stash", "staleness", "(mean)",
+            "bubble");
+    for (int s = 0; s < run->stages; s++) {
+        char range[80];
+        const stage_card *c = &cards[s];
+        snprintf(range, sizeof range, "%s … %s", nodes[c->first].name, nodes[c->end - 1].name);
+        fprintf(out, "%5d  %-30.30s %6d %10lld %9.0f %9.0f %9.1f %6d %10d %8.2f %6.1f%%\n", s,
+                range, c->end - c->first, (long long)c->parameters, c->cost.forward,
+                c->cost.backward_input + c->cost.backward_weight,
+                (double)c->predicted_bytes / (double)(1 << 20), c->stash_peak, c->staleness_max,
+                span->facts[s].staleness_mean, 100 * simulated[s].bubble);
+    }
+}
+
+static pt_status predict(const pt_run *run, const stage_card *cards, FILE *out, pt_error *err)
+{
+    const pt_span *span = run->full.schedule ? &run->full : &run->last;
+    double total_us = 0;
+    pt_stage_cost *costs = calloc((size_t)run->stages, sizeof *costs);
+    pt_simulated_rank *simulated = calloc((size_t)run->stages, sizeof *simulated);
+    pt_status status = costs && simulated
+                           ? PT_OK
+                           : pt_fail(err, PT_ENOMEM, "no memory for %d stages", run->stages);
+    for (int s = 0; status == PT_OK && s < run->stages; s++)
+        costs[s] = cards[s].cost;
+    if (status == PT_OK)
+        status =
+            pt_schedule_simulate(span->schedule, costs, pt_schedule_slots(&span->schedule->spec),
+                                 NULL, NULL, simulated, &total_us, err);
+    if (status == PT_OK) {
+        int64_t steps = run->full.schedule ? run->steps_per_epoch : run->total_steps;
+        print_stages(run, cards, simulated, span, out);
+        fprintf(out,
+                "\npredicted: %.2f ms a step, %.1f s for %lld steps (stages profiled here one by "
+                "one, schedule simulated, links free)\n",
+                total_us / 1e3 / (double)steps, total_us / 1e6, (long long)steps);
+    }
+    free(costs);
+    free(simulated);
+    return status;
+}
+
+pt_status pt_check(const pt_config *config, const pt_partition *partition, int stages, FILE *out,
+                   pt_error *err)
+{
+    const pt_settings *s = &config->settings;
+    pt_run *run = NULL;
+    stage_card *cards = calloc((size_t)stages, sizeof *cards);
+    if (!cards)
+        return pt_fail(err, PT_ENOMEM, "no memory for %d stages", stages);
+    pt_status status = look_at_stages(config, partition, stages, cards, err);
+    if (status == PT_OK)
+        status = pt_run_open_alone(config, partition, stages, /*rank=*/0, &run, err);
+    if (status == PT_OK) {
+        fprintf(out, "%s: %s, predict %s, stash %s, %d stages (%s), batch %lld = %lld x %lld\n\n",
+                partition->name, s->schedule, s->predict, s->stash ? "on" : "off", stages,
+                run->cut_was_planned ? "cut by the planner" : "cut as the file says",
+                (long long)s->batch, (long long)s->accumulate, (long long)s->micro_batch);
+        status = draw(run, out, err);
+    }
+    if (status == PT_OK)
+        status = predict(run, cards, out, err);
+    if (status == PT_OK)
+        fputs("the schedule is sound: no deadlock with synchronous sends, every message in order\n",
+              out);
+    pt_run_close(run);
+    free(cards);
+    return status;
+}

@@ -1,0 +1,227 @@
+/* --check-gradients: analytic gradients against central differences of the loss.
+ *
+ * Two kinds of probe per parameter tensor: along the gradient itself (a strong signal that shows
+ * wrong scales), and single elements, the largest ones and arbitrary ones (which show gradients
+ * that are missing). The loss is fp32 inside, and relu and max-pool have kinks, so a difference is
+ * only as good as its step: several are tried, and the one that agrees best counts. */
+#include "pipetrain/check.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pipetrain/rng.h"
+#include "pipetrain/weights_io.h"
+#include "reporter.h"
+
+enum { ELEMENTS = 6, MOST_SAMPLES = 8 };
+
+/* Relative to the tensor's gradient norm (direction) or its largest element. The noise of an fp32
+ * loss divided by the smallest step below is about 1e-7 / 1e-3 of the gradient's own size. */
+static const double BOUND = 0.02;
+static const double STEPS[] = {1e-1, 3e-2, 1e-2, 3e-3};
+
+typedef struct prober {
+    pt_run *run;
+    float *input, *target;
+    int32_t *label;
+    uint32_t *sample;
+    int64_t samples;
+} prober;
+
+static pt_status forward(prober *p, pt_micro_batch *mb, pt_loss_result *ret_loss, pt_error *err)
+{
+    pt_run *run = p->run;
+    PT_TRY(pt_stage_begin(run->stage, PT_TRAIN, /*epoch=*/0, p->sample, p->samples, mb, err));
+    PT_TRY(pt_stage_load(run->stage, mb, p->input, err));
+    PT_TRY(pt_stage_forward(run->stage, mb, /*staleness=*/0, NULL, err));
+    return pt_stage_loss(run->stage, mb, p->label, p->target, 1.0f / (float)p->samples, ret_loss,
+                         err);
+}
+
+static pt_status loss_at(prober *p, double *ret_loss, pt_error *err)
+{
+    pt_micro_batch mb;
+    pt_loss_result loss;
+    PT_TRY(forward(p, &mb, &loss, err));
+    pt_stage_end(p->run->stage, &mb);
+    *ret_loss = loss.loss / (double)p->samples;
+    return PT_OK;
+}
+
+static pt_status backward(prober *p, pt_error *err)
+{
+    pt_micro_batch mb;
+    pt_loss_result loss;
+    pt_stage *stage = p->run->stage;
+    PT_TRY(forward(p, &mb, &loss, err));
+    PT_TRY(pt_stage_backward_input(stage, &mb, /*accumulate=*/false, NULL, err));
+    PT_TRY(pt_stage_backward_weight(stage, &mb, /*accumulate=*/false, NULL, err));
+    pt_stage_end(stage, &mb);
+    return PT_OK;
+}
+
+/* (L(θ + h·d) - L(θ - h·d)) / 2h for parameter i; leaves θ as it was. */
+static pt_status slope(prober *p, int i, const float *theta, const float *direction, int64_t n,
+                       double h, double *ret_slope, pt_error *err)
+{
+    pt_weights *w = p->run->weights;
+    double side[2];
+    float *moved = malloc((size_t)n * sizeof *moved);
+    if (!moved)
+        return pt_fail(err, PT_ENOMEM, "no memory for a probe");
+    pt_status status = PT_OK;
+    for (int s = 0; s < 2; s++) {
+        for (int64_t e = 0; e < n; e++)
+            moved[e] = theta[e] + (float)((s ? -h : h) * (double)direction[e]);
+        PT_GOTO(status, pt_weights_set_param(w, i, moved, err));
+        PT_GOTO(status, loss_at(p, &side[s], err));
+    }
+    PT_GOTO(status, pt_weights_set_param(w, i, theta, err));
+    *ret_slope = (side[0] - side[1]) / (2 * h);
+out:
+    free(moved);
+    return status;
+}
+
+/* Smallest disagreement over the steps, relative to `scale`. */
+static pt_status disagreement(prober *p, int i, const float *theta, const float *direction,
+                              int64_t n, double expected, double scale, double *ret_worst,
+                              pt_error *err)
+{
+    double best = INFINITY;
+    for (size_t s = 0; s < sizeof STEPS / sizeof STEPS[0]; s++) {
+        double found = 0;
+        PT_TRY(slope(p, i, theta, direction, n, STEPS[s], &found, err));
+        double off = fabs(found - expected) / scale;
+        best = off < best ? off : best;
+    }
+    if (best > *ret_worst)
+        *ret_worst = best;
+    return PT_OK;
+}
+
+static int64_t largest(const float *g, int64_t n)
+{
+    int64_t best = 0;
+    for (int64_t e = 1; e < n; e++)
+        if (fabsf(g[e]) > fabsf(g[best]))
+            best = e;
+    return best;
+}
+
+static pt_status probe(prober *p, int i, const float *theta, const float *g, float *direction,
+                       int64_t n, double *ret_worst, pt_error *err)
+{
+    double squares = 0;
+    for (int64_t e = 0; e < n; e++)
+        squares += (double)g[e] * (double)g[e];
+    double norm = sqrt(squares);
+    if (norm == 0)
+        norm = 1; /* then every slope must be next to nothing */
+    for (int64_t e = 0; e < n; e++)
+        direction[e] = (float)((double)g[e] / norm);
+    double worst = 0;
+    PT_TRY(disagreement(p, i, theta, direction, n, squares > 0 ? norm : 0, norm, &worst, err));
+    pt_rng rng;
+    pt_rng_init(&rng, /*seed=*/1, PT_RNG_CHECK, (uint64_t)i, 0);
+    memset(direction, 0, (size_t)n * sizeof *direction);
+    for (int k = 0; k < ELEMENTS; k++) {
+        int64_t e = k == 0 ? largest(g, n) : (int64_t)pt_rng_below(&rng, (uint32_t)n);
+        direction[e] = 1;
+        PT_TRY(disagreement(p, i, theta, direction, n, (double)g[e], norm, &worst, err));
+        direction[e] = 0;
+    }
+    *ret_worst = worst;
+    return PT_OK;
+}
+
+static pt_status check_param(prober *p, int i, FILE *out, int *bad, pt_error *err)
+{
+    pt_run *run = p->run;
+    const pt_flat_tensor *t = &run->flat.params[i];
+    int64_t n = t->shape.elements;
+    double worst = 0;
+    float *all = malloc(3 * (size_t)n * sizeof *all);
+    if (!all)
+        return pt_fail(err, PT_ENOMEM, "no memory for a probe");
+    float *theta = all, *g = all + n, *direction = all + 2 * n;
+    pt_status status = PT_OK;
+    PT_GOTO(status, pt_weights_get_param(run->weights, i, theta, err));
+    PT_GOTO(status, run->backend->row->download(run->backend, g,
+                                                pt_weights_gradient(run->weights) + t->offset,
+                                                (size_t)n * sizeof *g, err));
+    PT_GOTO(status, probe(p, i, theta, g, direction, n, &worst, err));
+    bool good = worst <= BOUND;
+    *bad += !good;
+    fprintf(out, "  %-4s %30s.%-12s %9lld elements  worst %.1e of the gradient\n",
+            good ? "ok" : "BAD", run->partition->graph.nodes[t->node].name, t->shape.name,
+            (long long)n, worst);
+out:
+    free(all);
+    return status;
+}
+
+static pt_status load(prober *p, pt_error *err)
+{
+    pt_run *run = p->run;
+    const pt_graph *graph = &run->partition->graph;
+    int64_t sizes[4], outputs = pt_shape_elements(&graph->loss.shape);
+    pt_epoch_sizes(&run->epoch_plan, sizes);
+    p->samples = sizes[0];
+    size_t n = (size_t)p->samples;
+    p->sample = calloc(n, sizeof *p->sample);
+    p->label = calloc(n, sizeof *p->label);
+    p->input = calloc(n * (size_t)pt_shape_elements(&graph->input), sizeof *p->input);
+    p->target = calloc(n * (size_t)outputs, sizeof *p->target);
+    if (!p->sample || !p->label || !p->input || !p->target)
+        return pt_fail(err, PT_ENOMEM, "no memory for a micro-batch");
+    for (size_t i = 0; i < n; i++)
+        p->sample[i] = (uint32_t)i;
+    pt_load_inputs(run->train_data, &graph->input, &run->partition->normalisation, NULL,
+                   (uint64_t)run->settings->seed, /*epoch=*/0, p->sample, p->samples, p->input);
+    if (graph->loss.kind == PT_LOSS_MSE)
+        pt_load_targets(run->train_data, outputs, p->sample, p->samples, p->target);
+    else
+        pt_load_labels(run->train_data, p->sample, p->samples, p->label);
+    return PT_OK;
+}
+
+static pt_status check_all(prober *p, FILE *out, pt_error *err)
+{
+    pt_run *run = p->run;
+    int bad = 0;
+    PT_TRY(pt_weights_randomise(run->weights, &run->flat, &run->partition->graph,
+                                run->partition->init, (uint64_t)run->settings->seed, err));
+    PT_TRY(load(p, err));
+    fprintf(out, "gradients of %s on %lld samples against central differences, bound %.0e:\n",
+            run->partition->name, (long long)p->samples, BOUND);
+    PT_TRY(backward(p, err));
+    for (int i = 0; i < run->flat.n_params; i++)
+        PT_TRY(check_param(p, i, out, &bad, err));
+    if (bad)
+        return pt_fail(err, PT_EINTERNAL, "%d of %d parameters have wrong gradients", bad,
+                       run->flat.n_params);
+    fprintf(out, "all %d parameters agree\n", run->flat.n_params);
+    return PT_OK;
+}
+
+pt_status pt_check_gradients(const pt_config *config, const pt_partition *partition, FILE *out,
+                             pt_error *err)
+{
+    pt_config small = *config; /* borrows the texts */
+    prober p = {NULL};
+    if (small.settings.micro_batch > MOST_SAMPLES)
+        small.settings.micro_batch = MOST_SAMPLES;
+    small.settings.batch = small.settings.micro_batch;
+    small.options.settings = &small.settings;
+    pt_status status = pt_run_open_alone(&small, partition, /*stages=*/1, /*rank=*/0, &p.run, err);
+    if (status == PT_OK)
+        status = check_all(&p, out, err);
+    free(p.sample);
+    free(p.label);
+    free(p.input);
+    free(p.target);
+    pt_run_close(p.run);
+    return status;
+}

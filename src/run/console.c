@@ -1,0 +1,227 @@
+/* What a person sees. Numbers between two lines are averages over the steps between them. */
+#include "console.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "pipetrain/clock.h"
+
+enum { LINES_PER_EPOCH = 10, BAR_WIDTH = 24 };
+static const int64_t BAR_NS = 200000000; /* a bar is redrawn at most five times a second */
+
+struct pt_console {
+    pt_run *run;
+    FILE *out;
+    bool bar; /* the output is a terminal and wants one */
+    bool bar_drawn;
+    int64_t every; /* steps between lines */
+    int64_t start_ns, line_ns, bar_ns;
+    int64_t line_busy_ns;
+    double predicted_epoch_us;
+    /* sums since the last line */
+    double loss;
+    int64_t samples, correct, steps;
+};
+
+pt_status pt_console_open(pt_run *run, pt_console **ret_console, pt_error *err)
+{
+    pt_console *c = calloc(1, sizeof *c);
+    if (!c)
+        return pt_fail(err, PT_ENOMEM, "no memory for the console");
+    c->run = run;
+    c->out = run->console;
+    c->bar = run->settings->progress && isatty(fileno(c->out));
+    c->every = run->settings->log_every;
+    if (c->every == 0)
+        c->every = (run->steps_per_epoch + LINES_PER_EPOCH - 1) / LINES_PER_EPOCH;
+    *ret_console = c;
+    return PT_OK;
+}
+
+void pt_console_close(pt_console *console)
+{
+    free(console);
+}
+
+/* ---- the table at the start -------------------------------------------------------------------
+ */
+
+static const char *bytes_text(uint64_t bytes, char text[32])
+{
+    if (bytes >= 1u << 30)
+        snprintf(text, 32, "%.2f GiB", (double)bytes / (double)(1u << 30));
+    else
+        snprintf(text, 32, "%.1f MiB", (double)bytes / (double)(1u << 20));
+    return text;
+}
+
+static void print_stage(pt_console *c, const stage_card *card)
+{
+    const pt_node *nodes = c->run->partition->graph.nodes;
+    char range[80], memory[32];
+    snprintf(range, sizeof range, "%s … %s", nodes[card->first].name, nodes[card->end - 1].name);
+    fprintf(c->out, "  %5d  %-12.12s  %-34.34s %6d  %10lld  %9.0f  %9.0f  %9s  %9d\n", card->rank,
+            card->host, range, card->end - card->first, (long long)card->parameters,
+            card->cost.forward, card->cost.backward_input + card->cost.backward_weight,
+            bytes_text(card->predicted_bytes, memory), card->staleness_max);
+}
+
+void pt_console_start(pt_console *c, const stage_card *cards)
+{
+    const pt_run *run = c->run;
+    const pt_settings *s = run->settings;
+    char backend[128], world[128];
+    pt_error ignored = {PT_OK, ""};
+    int64_t parameters =
+        pt_graph_parameters(&run->partition->graph, 0, run->partition->graph.n_nodes);
+    run->backend->row->describe(run->backend, backend, sizeof backend);
+    pt_world_describe(run->world, world, sizeof world);
+    fprintf(c->out, "pipetrain " PT_VERSION " | %s | %s\n", world, backend);
+    fprintf(c->out, "  model      %s: %lld parameters in %d layers, %d stage%s (%s)\n",
+            run->partition->name, (long long)parameters, run->partition->graph.n_nodes, run->stages,
+            run->stages == 1 ? "" : "s",
+            run->stages == 1       ? "no cut"
+            : run->cut_was_planned ? "cut by the planner"
+                                   : "cut as the file says");
+    fprintf(c->out, "  data       %s: %lld samples to learn, %lld to test, seed %lld\n", s->dataset,
+            (long long)run->epoch_plan.samples,
+            (long long)(run->test_data ? pt_dataset_count(run->test_data) : 0), (long long)s->seed);
+    fprintf(c->out,
+            "  schedule   %s, predict %s, stash %s | batch %lld = %lld x micro-batch %lld\n",
+            s->schedule, s->predict, s->stash ? "on" : "off", (long long)s->batch,
+            (long long)s->accumulate, (long long)s->micro_batch);
+    fprintf(c->out,
+            "  optimizer  %s, lr %g (%s), momentum %g, weight decay %g | %lld steps, %lld epochs\n",
+            s->optimizer, s->lr, s->lr_schedule, s->momentum, s->weight_decay,
+            (long long)run->total_steps, (long long)run->epochs);
+    if (s->init)
+        fprintf(c->out, "  init       %s: %d tensors of rank 0's stage read, %d left random\n",
+                s->init, run->init_loaded, run->init_missing);
+    fprintf(c->out, "  %5s  %-12s  %-34s %6s  %10s  %9s  %9s  %9s  %9s\n", "stage", "host",
+            "blocks", "layers", "parameters", "fwd µs", "bwd µs", "memory", "staleness");
+    for (int i = 0; i < run->stages; i++)
+        print_stage(c, &cards[i]);
+    if (pt_predict_epoch_us(run, cards, &c->predicted_epoch_us, &ignored) == PT_OK)
+        fprintf(c->out, "  predicted  %.1f s an epoch (profiled stages, simulated schedule)\n",
+                c->predicted_epoch_us / 1e6);
+    fflush(c->out);
+    c->start_ns = c->line_ns = pt_clock_ns();
+}
+
+/* ---- steps ------------------------------------------------------------------------------------
+ */
+
+void pt_console_epoch(pt_console *c, uint32_t epoch, int64_t steps)
+{
+    (void)epoch;
+    (void)steps;
+    c->line_ns = pt_clock_ns();
+    c->line_busy_ns = pt_engine_busy_ns(c->run->engine);
+    c->loss = 0;
+    c->samples = c->correct = c->steps = 0;
+}
+
+static void clear_bar(pt_console *c)
+{
+    if (c->bar_drawn)
+        fputs("\r\033[K", c->out);
+    c->bar_drawn = false;
+}
+
+static void draw_bar(pt_console *c, int64_t step, const pt_step_result *record)
+{
+    int64_t now = pt_clock_ns();
+    if (!c->bar || now - c->bar_ns < BAR_NS)
+        return;
+    c->bar_ns = now;
+    int64_t total = c->run->total_steps;
+    int filled = (int)(BAR_WIDTH * step / total);
+    double left_s = (double)(now - c->start_ns) / 1e9 * (double)(total - step) / (double)step;
+    fputs("\r\033[K[", c->out);
+    for (int i = 0; i < BAR_WIDTH; i++)
+        fputs(i < filled ? "█" : "·", c->out);
+    fprintf(c->out, "] %lld/%lld | epoch %d | loss %.4f | %02d:%02d:%02d left", (long long)step,
+            (long long)total, record->epoch + 1, record->loss / (double)record->samples,
+            (int)(left_s / 3600), (int)fmod(left_s / 60, 60), (int)fmod(left_s, 60));
+    fflush(c->out);
+    c->bar_drawn = true;
+}
+
+static void print_line(pt_console *c, int64_t step, const pt_step_result *record)
+{
+    int64_t now = pt_clock_ns(), busy = pt_engine_busy_ns(c->run->engine);
+    double seconds = (double)(now - c->line_ns) / 1e9;
+    double busy_s = (double)(busy - c->line_busy_ns) / 1e9;
+    double bubble = seconds > busy_s ? 100 * (1 - busy_s / seconds) : 0;
+    clear_bar(c);
+    fprintf(c->out, "step %lld/%lld | loss %.4f", (long long)step, (long long)c->run->total_steps,
+            c->loss / (double)c->samples);
+    if (c->run->partition->graph.loss.kind == PT_LOSS_CROSS_ENTROPY)
+        fprintf(c->out, " | acc %.1f%%", 100.0 * (double)c->correct / (double)c->samples);
+    fprintf(c->out, " | lr %.1e", record->lr);
+    if (!isnan(record->norm))
+        fprintf(c->out, " | norm %.2f", record->norm);
+    fprintf(c->out, " | %.1f ms | %.0f img/s | bubble %.1f%%\n", 1e3 * seconds / (double)c->steps,
+            (double)c->samples / seconds, bubble);
+    fflush(c->out);
+    c->line_ns = now;
+    c->line_busy_ns = busy;
+    c->loss = 0;
+    c->samples = c->correct = c->steps = 0;
+}
+
+void pt_console_step(pt_console *c, const pt_step_result *record, int64_t step)
+{
+    c->loss += record->loss;
+    c->samples += record->samples;
+    c->correct += record->correct;
+    c->steps++;
+    if (step % c->every == 0 || step == c->run->total_steps)
+        print_line(c, step, record);
+    else
+        draw_bar(c, step, record);
+}
+
+void pt_console_evaluation(pt_console *c, uint32_t epoch, const run_totals *totals)
+{
+    clear_bar(c);
+    fprintf(c->out, "epoch %u/%lld | train loss %.4f | test loss %.4f", (unsigned)epoch + 1,
+            (long long)c->run->epochs, totals->train_loss, totals->test_loss);
+    if (c->run->partition->graph.loss.kind == PT_LOSS_CROSS_ENTROPY)
+        fprintf(c->out, " | test accuracy %.2f%%", 100 * totals->test_accuracy);
+    fputc('\n', c->out);
+    fflush(c->out);
+    c->line_ns = pt_clock_ns(); /* an evaluation is not training time */
+}
+
+void pt_console_finish(pt_console *c, const run_totals *totals)
+{
+    double train_s = (double)totals->train_ns / 1e9;
+    clear_bar(c);
+    fprintf(c->out, "done: %lld steps, %lld epochs in %.1f s of training, %.0f img/s",
+            (long long)totals->steps, (long long)totals->epochs, train_s,
+            train_s > 0 ? (double)totals->samples / train_s : 0.0);
+    if (c->predicted_epoch_us > 0 && c->run->full.schedule)
+        fprintf(c->out, " | an epoch took %.1f s, %.1f s were predicted",
+                train_s / (double)totals->epochs, c->predicted_epoch_us / 1e6);
+    if (totals->evaluated && c->run->partition->graph.loss.kind == PT_LOSS_CROSS_ENTROPY)
+        fprintf(c->out, " | test accuracy %.2f%% (best %.2f%%)", 100 * totals->test_accuracy,
+                100 * totals->best_accuracy);
+    fputc('\n', c->out);
+    for (int i = 0; i < c->run->stages; i++) {
+        const stage_totals *t = &totals->stages[i];
+        double elapsed = (double)(t->elapsed_ns > 0 ? t->elapsed_ns : 1);
+        fprintf(c->out, "  stage %d: busy %4.1f%%, waits for receives %4.1f%%, for sends %4.1f%%",
+                i, 100 * (double)t->busy_ns / elapsed, 100 * (double)t->recv_wait_ns / elapsed,
+                100 * (double)t->send_wait_ns / elapsed);
+        if (t->window_ns > 0)
+            fprintf(c->out, ", bubble %4.1f%%",
+                    100 * (1 - (double)t->window_busy_ns / (double)t->window_ns));
+        fprintf(c->out, ", staleness mean %.2f, max %d\n",
+                t->forwards ? (double)t->staleness_sum / (double)t->forwards : 0.0,
+                t->staleness_max);
+    }
+    fflush(c->out);
+}

@@ -1,0 +1,100 @@
+/* The run log. jansson writes the numbers; a line is flushed as soon as it is whole, so that the
+ * log of a run that dies ends with its last step. */
+#include "log_file.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "json_run.h"
+
+struct pt_log_file {
+    FILE *file;
+    const char *path; /* the settings' */
+};
+
+pt_status pt_log_file_open(const char *path, pt_log_file **ret_log, pt_error *err)
+{
+    pt_log_file *log = calloc(1, sizeof *log);
+    if (!log)
+        return pt_fail(err, PT_ENOMEM, "no memory for the log");
+    log->path = path;
+    log->file = fopen(path, "w");
+    if (!log->file) {
+        pt_fail(err, PT_EINPUT, "--log: cannot write %s: %s", path, strerror(errno));
+        free(log);
+        return PT_EINPUT;
+    }
+    *ret_log = log;
+    return PT_OK;
+}
+
+void pt_log_file_close(pt_log_file *log)
+{
+    if (!log)
+        return;
+    if (log->file)
+        fclose(log->file);
+    free(log);
+}
+
+/* Writes and releases the object. */
+static pt_status put(pt_log_file *log, json_t *object, pt_error *err)
+{
+    bool ok = object && json_dumpf(object, log->file, JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0 &&
+              fputc('\n', log->file) != EOF && fflush(log->file) == 0;
+    json_decref(object);
+    return ok ? PT_OK : pt_fail(err, PT_EIO, "cannot write %s: %s", log->path, strerror(errno));
+}
+
+pt_status pt_log_file_run(pt_log_file *log, const pt_run *run, const stage_card *cards,
+                          pt_error *err)
+{
+    json_t *object = json_pack("{s:s}", "type", "run");
+    json_t *settings = pt_json_settings(run);
+    json_t *stages = json_array();
+    for (int i = 0; i < run->stages; i++)
+        json_array_append_new(stages, json_pack("{s:i, s:s, s:I}", "rank", cards[i].rank, "host",
+                                                cards[i].host, "parameters",
+                                                (json_int_t)cards[i].parameters));
+    json_object_set_new(object, "version", json_string(PT_VERSION));
+    json_object_set_new(object, "partition", json_string(run->partition->file));
+    json_object_set_new(object, "settings", settings);
+    json_object_set_new(object, "stages", stages);
+    return put(log, object, err);
+}
+
+pt_status pt_log_file_step(pt_log_file *log, const pt_step_result *record, int64_t step,
+                           pt_error *err)
+{
+    double n = (double)record->samples;
+    json_t *object = json_pack(
+        "{s:s, s:I, s:i, s:o, s:f, s:f, s:I}", "type", "step", "step", (json_int_t)step, "epoch",
+        (int)record->epoch, "loss", pt_json_number(record->loss / n), "accuracy",
+        (double)record->correct / n, "lr", record->lr, "samples", (json_int_t)record->samples);
+    if (record->norm == record->norm) /* not NAN: a norm was taken */
+        json_object_set_new(object, "norm", pt_json_number(record->norm));
+    return put(log, object, err);
+}
+
+pt_status pt_log_file_evaluation(pt_log_file *log, uint32_t epoch, const run_totals *totals,
+                                 pt_error *err)
+{
+    return put(log,
+               json_pack("{s:s, s:I, s:i, s:o, s:o}", "type", "eval", "step",
+                         (json_int_t)totals->steps, "epoch", (int)epoch, "test_loss",
+                         pt_json_number(totals->test_loss), "test_accuracy",
+                         pt_json_number(totals->test_accuracy)),
+               err);
+}
+
+pt_status pt_log_file_finish(pt_log_file *log, const run_totals *totals, pt_error *err)
+{
+    return put(log,
+               json_pack("{s:s, s:I, s:I, s:o}", "type", "end", "steps", (json_int_t)totals->steps,
+                         "epochs", (json_int_t)totals->epochs, "train_loss",
+                         pt_json_number(totals->train_loss)),
+               err);
+}

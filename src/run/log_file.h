@@ -1,0 +1,26 @@
+/* --log: one JSON object a line. Private to src/run.
+ *
+ *   {"type": "run", …settings and stages…}
+ *   {"type": "step", "step": 1, "epoch": 0, "loss": 2.3, "accuracy": 0.1, "lr": 0.05, …}
+ *   {"type": "eval", "step": 1875, "epoch": 0, "test_loss": 0.4, "test_accuracy": 0.86}
+ *   {"type": "end", …}                                                                          */
+#ifndef PIPETRAIN_RUN_LOG_FILE_H
+#define PIPETRAIN_RUN_LOG_FILE_H
+
+#include "reporter.h"
+
+typedef struct pt_log_file pt_log_file;
+
+pt_status pt_log_file_open(const char *path, pt_log_file **ret_log, pt_error *err);
+void pt_log_file_close(pt_log_file *log); /* NULL is fine */
+
+pt_status pt_log_file_run(pt_log_file *log, const pt_run *run, const stage_card *cards,
+                          pt_error *err);
+/* `step` counts from 1 over the whole run. */
+pt_status pt_log_file_step(pt_log_file *log, const pt_step_result *record, int64_t step,
+                           pt_error *err);
+pt_status pt_log_file_evaluation(pt_log_file *log, uint32_t epoch, const run_totals *totals,
+                                 pt_error *err);
+pt_status pt_log_file_finish(pt_log_file *log, const run_totals *totals, pt_error *err);
+
+#endif

@@ -1,0 +1,251 @@
+/* Step records travel from the last stage to rank 0 and become console lines, log lines and sums.
+ *
+ *   last stage: step_done ─► queue ─► mail slots ┄┄┄► rank 0: between ops ─► log, console, sums
+ *
+ * The queue holds an epoch at most and makes the sender independent of how often rank 0 looks; at
+ * the end of an epoch both sides settle, so no record is lost and none crosses into the next epoch.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "console.h"
+#include "log_file.h"
+#include "pipetrain/clock.h"
+#include "reporter.h"
+
+struct pt_reporter {
+    pt_run *run;
+    pt_mail *mail;
+    pt_log_file *log;
+    pt_console *console;
+    bool mailing;           /* the last stage is not rank 0 itself */
+    pt_step_result *queue;  /* last stage: this epoch's records … */
+    int64_t queued, posted; /* … how many there are, and how many have left */
+    uint32_t epoch;
+    int64_t steps, arrived;   /* rank 0: of this epoch */
+    pt_pass_result *gathered; /* rank 0: one per rank */
+    size_t *counts;
+    run_totals totals;
+};
+
+static const int64_t PAUSE_NS = 20000; /* between looks at the mail while an epoch settles */
+
+static bool is_root(const pt_reporter *r)
+{
+    return r->run->rank == 0;
+}
+
+static bool is_last(const pt_reporter *r)
+{
+    return r->run->rank == r->run->stages - 1;
+}
+
+/* ---- life -------------------------------------------------------------------------------------
+ */
+
+static pt_status allocate(pt_reporter *r, pt_error *err)
+{
+    size_t stages = (size_t)r->run->stages;
+    size_t steps = (size_t)r->run->steps_per_epoch;
+    r->gathered = calloc(stages, sizeof *r->gathered);
+    r->counts = calloc(stages, sizeof *r->counts);
+    r->totals.stages = calloc(stages, sizeof *r->totals.stages);
+    r->queue = r->mailing && is_last(r) ? calloc(steps + 1, sizeof *r->queue) : NULL;
+    if (!r->gathered || !r->counts || !r->totals.stages || (r->mailing && is_last(r) && !r->queue))
+        return pt_fail(err, PT_ENOMEM, "no memory for %zu step records", steps);
+    return PT_OK;
+}
+
+pt_status pt_reporter_open(pt_run *run, pt_reporter **ret_reporter, pt_error *err)
+{
+    pt_reporter *r = calloc(1, sizeof *r);
+    if (!r)
+        return pt_fail(err, PT_ENOMEM, "no memory for reports");
+    r->run = run;
+    r->mailing = run->stages > 1;
+    r->totals.train_loss = r->totals.test_loss = r->totals.test_accuracy = (double)NAN;
+    r->totals.best_accuracy = (double)NAN;
+    pt_status status = allocate(r, err);
+    if (status == PT_OK && r->mailing)
+        status = pt_mail_open(run->world, sizeof(pt_step_result), &r->mail, err);
+    if (status == PT_OK && is_root(r) && run->settings->log)
+        status = pt_log_file_open(run->settings->log, &r->log, err);
+    if (status == PT_OK && is_root(r))
+        status = pt_console_open(run, &r->console, err);
+    if (status != PT_OK) {
+        pt_reporter_close(r);
+        return status;
+    }
+    *ret_reporter = r;
+    return PT_OK;
+}
+
+void pt_reporter_close(pt_reporter *r)
+{
+    if (!r)
+        return;
+    pt_mail_close(r->mail);
+    pt_log_file_close(r->log);
+    pt_console_close(r->console);
+    free(r->queue);
+    free(r->gathered);
+    free(r->counts);
+    free(r->totals.stages);
+    free(r);
+}
+
+/* ---- steps ------------------------------------------------------------------------------------
+ */
+
+static pt_status on_record(pt_reporter *r, const pt_step_result *record, pt_error *err)
+{
+    r->arrived++;
+    r->totals.steps++;
+    r->totals.samples += record->samples;
+    pt_console_step(r->console, record, r->totals.steps);
+    return r->log ? pt_log_file_step(r->log, record, r->totals.steps, err) : PT_OK;
+}
+
+static void post(pt_reporter *r)
+{
+    while (r->posted < r->queued && pt_mail_post(r->mail, &r->queue[r->posted]))
+        r->posted++;
+}
+
+static pt_status take(pt_reporter *r, pt_error *err)
+{
+    pt_step_result record;
+    int sender = 0;
+    while (pt_mail_take(r->mail, &record, &sender))
+        PT_TRY(on_record(r, &record, err));
+    return PT_OK;
+}
+
+pt_status pt_reporter_step(void *reporter, const pt_step_result *result, pt_error *err)
+{
+    pt_reporter *r = reporter;
+    if (!r->mailing)
+        return on_record(r, result, err);
+    r->queue[r->queued++] = *result;
+    post(r);
+    return PT_OK;
+}
+
+pt_status pt_reporter_between(void *reporter, pt_error *err)
+{
+    pt_reporter *r = reporter;
+    if (r->run->stop && *r->run->stop)
+        return pt_fail(err, PT_EINTERRUPTED, "interrupted");
+    if (!r->mailing)
+        return PT_OK;
+    if (is_root(r))
+        return take(r, err);
+    if (r->posted < r->queued)
+        post(r);
+    return PT_OK;
+}
+
+/* ---- epochs -----------------------------------------------------------------------------------
+ */
+
+void pt_reporter_epoch_begin(pt_reporter *r, uint32_t epoch, int64_t steps)
+{
+    r->epoch = epoch;
+    r->steps = steps;
+    r->arrived = r->queued = r->posted = 0;
+    if (r->console)
+        pt_console_epoch(r->console, epoch, steps);
+}
+
+static pt_status settle(pt_reporter *r, pt_error *err)
+{
+    while (r->mailing && ((is_root(r) && r->arrived < r->steps) || r->posted < r->queued)) {
+        PT_TRY(pt_reporter_between(r, err));
+        pt_clock_sleep_ns(PAUSE_NS);
+    }
+    return r->mailing && !is_root(r) ? pt_mail_flush(r->mail, err) : PT_OK;
+}
+
+static pt_status gather(pt_reporter *r, const pt_pass_result *result, pt_error *err)
+{
+    for (int i = 0; i < r->run->stages; i++)
+        r->counts[i] = sizeof *result;
+    return pt_world_gather(r->run->world, PT_FOR_METRICS, /*root=*/0, result, sizeof *result,
+                           r->counts, r->gathered, err);
+}
+
+static void add_up(stage_totals *total, const pt_pass_result *result)
+{
+    total->elapsed_ns += result->elapsed_ns;
+    total->busy_ns += result->busy_ns;
+    total->window_ns += result->window_ns;
+    total->window_busy_ns += result->window_busy_ns;
+    total->recv_wait_ns += result->recv_wait_ns;
+    total->send_wait_ns += result->send_wait_ns;
+    total->staleness_sum += result->staleness_sum;
+    total->forwards += result->forwards;
+    if (result->staleness_max > total->staleness_max)
+        total->staleness_max = result->staleness_max;
+}
+
+pt_status pt_reporter_epoch_end(pt_reporter *r, const pt_pass_result *result, pt_error *err)
+{
+    PT_TRY(settle(r, err));
+    PT_TRY(gather(r, result, err));
+    if (!is_root(r))
+        return PT_OK;
+    for (int i = 0; i < r->run->stages; i++)
+        add_up(&r->totals.stages[i], &r->gathered[i]);
+    const pt_pass_result *last = &r->gathered[r->run->stages - 1];
+    r->totals.train_loss = last->loss / (double)last->samples;
+    r->totals.train_ns += r->gathered[0].elapsed_ns;
+    r->totals.epochs++;
+    return PT_OK;
+}
+
+pt_status pt_reporter_evaluation(pt_reporter *r, const pt_pass_result *result, pt_error *err)
+{
+    PT_TRY(gather(r, result, err));
+    if (!is_root(r))
+        return PT_OK;
+    const pt_pass_result *last = &r->gathered[r->run->stages - 1];
+    run_totals *t = &r->totals;
+    t->test_loss = last->loss / (double)last->samples;
+    t->test_accuracy = (double)last->correct / (double)last->samples;
+    if (!t->evaluated || t->test_accuracy > t->best_accuracy)
+        t->best_accuracy = t->test_accuracy;
+    t->evaluated = true;
+    pt_console_evaluation(r->console, r->epoch, t);
+    return r->log ? pt_log_file_evaluation(r->log, r->epoch, t, err) : PT_OK;
+}
+
+/* ---- start and end ----------------------------------------------------------------------------
+ */
+
+pt_status pt_reporter_start(pt_reporter *r, pt_error *err)
+{
+    stage_card *cards = calloc((size_t)r->run->stages, sizeof *cards);
+    if (!cards)
+        return pt_fail(err, PT_ENOMEM, "no memory for the start-up table");
+    pt_status status = pt_reporter_cards(r->run, cards, err);
+    if (status == PT_OK && is_root(r))
+        pt_console_start(r->console, cards);
+    if (status == PT_OK && r->log)
+        status = pt_log_file_run(r->log, r->run, cards, err);
+    free(cards);
+    return status;
+}
+
+pt_status pt_reporter_finish(pt_reporter *r, pt_error *err)
+{
+    if (is_root(r))
+        pt_console_finish(r->console, &r->totals);
+    return r->log ? pt_log_file_finish(r->log, &r->totals, err) : PT_OK;
+}
+
+const run_totals *pt_reporter_totals(const pt_reporter *r)
+{
+    return &r->totals;
+}

@@ -1,0 +1,77 @@
+/* What a run says while it goes: step records travel from the last stage to rank 0, which prints
+ * the true loss, writes the log and keeps the sums for the summary. Private to src/run. */
+#ifndef PIPETRAIN_RUN_REPORTER_H
+#define PIPETRAIN_RUN_REPORTER_H
+
+#include "pipetrain/run.h"
+
+/* Sums of one stage over all training passes. */
+typedef struct stage_totals {
+    int64_t elapsed_ns, busy_ns, window_ns, window_busy_ns, recv_wait_ns, send_wait_ns;
+    int64_t staleness_sum, forwards;
+    int32_t staleness_max;
+} stage_totals;
+
+/* What rank 0 knows at the end. */
+typedef struct run_totals {
+    double train_loss; /* mean of the last epoch */
+    double test_loss, test_accuracy, best_accuracy;
+    bool evaluated;
+    int64_t steps, epochs, samples;
+    int64_t train_ns;     /* in training passes */
+    stage_totals *stages; /* one per rank */
+} run_totals;
+
+pt_status pt_reporter_open(pt_run *run, pt_reporter **ret_reporter, pt_error *err);
+void pt_reporter_close(pt_reporter *reporter); /* NULL is fine */
+
+/* Hooks of the engine. */
+pt_status pt_reporter_step(void *reporter, const pt_step_result *result, pt_error *err);
+pt_status pt_reporter_between(void *reporter, pt_error *err);
+
+/* Around each epoch. `steps` is how many this epoch has. end: collective; all records have arrived
+ * on rank 0 when it returns, and the results of all ranks are added up. */
+void pt_reporter_epoch_begin(pt_reporter *reporter, uint32_t epoch, int64_t steps);
+pt_status pt_reporter_epoch_end(pt_reporter *reporter, const pt_pass_result *result, pt_error *err);
+/* After an evaluation. Collective; `result` counts on the last stage. */
+pt_status pt_reporter_evaluation(pt_reporter *reporter, const pt_pass_result *result,
+                                 pt_error *err);
+/* The start-up table and the last line. Rank 0 prints. Collective. */
+pt_status pt_reporter_start(pt_reporter *reporter, pt_error *err);
+pt_status pt_reporter_finish(pt_reporter *reporter, pt_error *err);
+
+const run_totals *pt_reporter_totals(const pt_reporter *reporter);
+
+/* One entry per rank, on rank 0: what each stage is and costs. */
+typedef struct stage_card {
+    int rank, first, end;
+    int64_t parameters;
+    uint64_t predicted_bytes, peak_bytes;
+    pt_stage_cost cost; /* of a whole micro-batch: measured once before training, see profile.c */
+    int stash_peak, staleness_max;
+    char host[64];
+} stage_card;
+stage_card pt_reporter_card(const pt_run *run); /* this rank's */
+pt_status pt_reporter_cards(pt_run *run, stage_card *ret_cards, pt_error *err);
+
+/* Runs a micro-batch of zeros through this rank's stage and times it. Before weights are given: it
+ * leaves traces in gradients and running statistics. */
+pt_status pt_profile_stage(pt_run *run, pt_stage_cost *ret_cost, pt_error *err);
+/* Time of a whole epoch by the simulator, from the cards of all ranks; µs. Rank 0. */
+pt_status pt_predict_epoch_us(const pt_run *run, const stage_card *cards, double *ret_us,
+                              pt_error *err);
+
+/* --summary. Rank 0. */
+pt_status pt_write_summary(const pt_run *run, const run_totals *totals, const stage_card *cards,
+                           double wall_s, pt_error *err);
+
+/* ---- timelines: --timing and --trace ----------------------------------------------------------
+ */
+typedef struct pt_timeline pt_timeline;
+
+pt_status pt_timeline_open(pt_run *run, pt_timeline **ret_timeline, pt_error *err); /* collective */
+/* Gathers the timings of the epoch that just ended and writes them. Collective. */
+pt_status pt_timeline_add(pt_timeline *timeline, pt_error *err);
+pt_status pt_timeline_close(pt_timeline *timeline, pt_error *err); /* NULL is fine */
+
+#endif

@@ -1,0 +1,171 @@
+/* The table of options: the one place where an option is named, typed, bounded and explained. */
+#include "settings_table.h"
+
+#include "pipetrain/backend.h"
+#include "pipetrain/dataset.h"
+#include "pipetrain/learn.h"
+#include "pipetrain/schedule.h"
+#include "pipetrain/settings.h"
+
+/* Headings of --help. */
+#define TO_DO     "What to do"
+#define DATA      "Data"
+#define TRAINING  "Training"
+#define PIPELINE  "Pipeline"
+#define MACHINE   "Machine"
+#define OUTPUT    "Output"
+#define DEBUGGING "Debugging"
+
+#define ROW(type_, name_, group_, member_, argument_, help_)                                       \
+    .name = name_, .group = group_, .type = PT_OPTION_##type_,                                     \
+    .offset = offsetof(pt_settings, member_), .argument = argument_, .help = help_
+#define FLAG(name, group, member, help)                                                            \
+    {                                                                                              \
+        ROW(FLAG, name, group, member, NULL, help)                                                 \
+    }
+#define SWITCH(name, group, member, help)                                                          \
+    {                                                                                              \
+        ROW(SWITCH, name, group, member, "on|off", help)                                           \
+    }
+#define TEXT(name, group, member, argument, help)                                                  \
+    {                                                                                              \
+        ROW(TEXT, name, group, member, argument, help)                                             \
+    }
+#define CHOICE(name, group, member, names, help)                                                   \
+    {                                                                                              \
+        ROW(CHOICE, name, group, member, "NAME", help), .choices = names                           \
+    }
+#define INT(name, group, member, argument, low, high, help)                                        \
+    {                                                                                              \
+        ROW(INT, name, group, member, argument, help), .min = low, .max = high                     \
+    }
+#define REAL(name, group, member, argument, low, high, help)                                       \
+    {                                                                                              \
+        ROW(REAL, name, group, member, argument, help), .min = low, .max = high                    \
+    }
+/* The same, not allowed in a partition file: they say what to do now, not how to train. */
+#define FLAG_HERE(name, group, member, help)                                                       \
+    {                                                                                              \
+        ROW(FLAG, name, group, member, NULL, help), .command_line_only = true                      \
+    }
+#define TEXT_HERE(name, group, member, argument, help)                                             \
+    {                                                                                              \
+        ROW(TEXT, name, group, member, argument, help), .command_line_only = true                  \
+    }
+#define INT_HERE(name, group, member, argument, low, high, help)                                   \
+    {                                                                                              \
+        ROW(INT, name, group, member, argument, help), .min = low, .max = high,                    \
+                                                       .command_line_only = true                   \
+    }
+
+static const char *const *backend_names(void)
+{
+    static const char *names[8] = {"auto"};
+    const char *const *known = pt_backend_names();
+    for (int i = 0; known[i] && i < 6; i++)
+        names[i + 1] = known[i];
+    return names;
+}
+
+const pt_option pt_settings_rows[] = {
+    FLAG_HERE("help", TO_DO, help, "Print this text and exit."),
+    FLAG_HERE("version", TO_DO, version, "Print the version and exit."),
+    FLAG_HERE("check", TO_DO, check,
+              "Print the schedule's grid, the stages, and per rank the memory, staleness and "
+              "predicted step time, then exit. Needs no mpirun (see --stages)."),
+    INT_HERE("stages", TO_DO, stages, "N", 0, 1024,
+             "With --check: the number of stages to look at. 0: as many as there are ranks."),
+    FLAG_HERE("check-gradients", TO_DO, check_gradients,
+              "Compare the model's gradients with central finite differences, layer by layer, then "
+              "exit."),
+    TEXT_HERE("infer", TO_DO, infer, "INPUT",
+              "Predict instead of train: INPUT is a safetensors file with a tensor x, an IDX file "
+              "of images, or the word test for the test set. Needs --weights."),
+    TEXT_HERE("weights", TO_DO, weights, "PATH",
+              "With --infer: a safetensors file, or a directory that --save wrote."),
+    TEXT_HERE("out", TO_DO, out, "FILE.csv",
+              "With --infer: where the predictions go, one line a sample, in the order of the "
+              "input."),
+    TEXT("init", TO_DO, init, "PATH",
+         "Start from these weights (a safetensors file, or a directory that --save wrote) instead "
+         "of random ones. Layers that the file lacks keep their random weights, and are named."),
+    TEXT("save", TO_DO, save, "DIR",
+         "Write the weights to DIR when training ends: one safetensors file a layer, "
+         "PyTorch's names and shapes."),
+    TEXT_HERE("plan-out", TO_DO, plan_out, "FILE",
+              "Write the partition file back with the cut that was used."),
+    CHOICE("dataset", DATA, dataset, pt_dataset_names, "Which data to learn."),
+    TEXT("data", DATA, data, "PATH",
+         "Where the data is: a directory, or a safetensors file for the dataset `arrays`. Default: "
+         "the place of the dataset's Debian package."),
+    INT("samples", DATA, samples, "N", 0, 1e9,
+        "Use only the first N samples; for synthetic data, how many there are. 0: all."),
+    SWITCH("shuffle", DATA, shuffle, "A new order every epoch, from the seed."),
+    INT("crop", DATA, crop, "PIXELS", 0, 1024,
+        "Augmentation: pad by so many pixels, then crop at random. 0: off."),
+    SWITCH("flip", DATA, flip, "Augmentation: mirror left-right half of the time."),
+    INT("batch", TRAINING, batch, "B", 1, 1e9, "Samples per optimizer step."),
+    INT("micro-batch", TRAINING, micro_batch, "b", 0, 1e9,
+        "Samples per pipeline item; a step has ceil(B/b) of them. 0: the whole batch."),
+    INT("accumulate", TRAINING, accumulate, "M", 0, 1e9,
+        "Micro-batches per optimizer step: B = M x b. 0: from the batch and the micro-batch."),
+    INT("epochs", TRAINING, epochs, "E", 0, 1e9, "Passes over the data."),
+    INT("steps", TRAINING, steps, "N", 0, 1e15,
+        "Optimizer steps in all; ends training even inside an epoch. 0: as many as the epochs "
+        "have."),
+    CHOICE("optimizer", TRAINING, optimizer, pt_optimizer_names,
+           "The rule that changes the weights."),
+    REAL("lr", TRAINING, lr, "RATE", 0, 1e6, "Learning rate."),
+    REAL("momentum", TRAINING, momentum, "G", 0, 0.9999999, "Momentum of the optimizer."),
+    REAL("weight-decay", TRAINING, weight_decay, "L", 0, 1e6, "L2 penalty added to the gradient."),
+    REAL("clip", TRAINING, clip, "NORM", 0, 1e12,
+         "Scale gradients so that their global norm is at most NORM (synchronous schedules). 0: "
+         "off."),
+    CHOICE("lr-schedule", TRAINING, lr_schedule, pt_lr_names,
+           "How the learning rate changes over the run."),
+    TEXT("milestones", TRAINING, milestones, "E1,E2,…",
+         "With milestones: the epochs at whose start the rate is multiplied by --lr-factor."),
+    REAL("lr-factor", TRAINING, lr_factor, "F", 0, 1000, "With milestones: the factor."),
+    REAL("lr-floor", TRAINING, lr_floor, "F", 0, 1,
+         "With cosine: the lowest rate, as a fraction of --lr."),
+    REAL("warmup", TRAINING, warmup, "EPOCHS", 0, 1e6,
+         "Raise the rate linearly from zero over so many epochs."),
+    INT("seed", TRAINING, seed, "S", 0, 9e15,
+        "Start of all random numbers: weights, order, augmentation, dropout."),
+    INT("eval-every", TRAINING, eval_every, "E", 0, 1e9,
+        "Evaluate on the test set every E epochs and at the end. 0: never, not even at the end."),
+    CHOICE("schedule", PIPELINE, schedule, pt_schedule_names,
+           "Order of forwards and backwards: gpipe and 1f1b flush the pipeline every step, async "
+           "never waits."),
+    CHOICE("predict", PIPELINE, predict, pt_predictor_names,
+           "Weights that a forward of the async schedule uses: the newest (none), or those "
+           "foreseen for its backward (msnag)."),
+    FLAG("stash", PIPELINE, stash, "Backwards use exactly the weights of their forward (async)."),
+    INT("in-flight", PIPELINE, in_flight, "K", 0, 1024,
+        "So many micro-batches more in flight than the pipeline is deep (async): hides slow links, "
+        "costs staleness and memory."),
+    FLAG("blocking-sends", PIPELINE, blocking_sends,
+         "Every send waits until it is received (MPI_Issend). Slow; proves that nothing relies on "
+         "buffering."),
+    CHOICE("backend", MACHINE, backend, backend_names, "What computes."),
+    INT("threads", MACHINE, threads, "T", 1, 1024, "CPU threads per rank."),
+    TEXT("log", OUTPUT, log, "FILE.jsonl",
+         "One JSON object a line: the run, every step, every evaluation."),
+    INT("log-every", OUTPUT, log_every, "STEPS", 0, 1e9,
+        "A console line every so many steps. 0: about ten an epoch."),
+    TEXT("timing", OUTPUT, timing, "FILE.csv",
+         "Every micro-batch on every rank: forward, backward, waits, update, staleness, version."),
+    TEXT("trace", OUTPUT, trace, "FILE.json",
+         "The same as a Chrome or Perfetto trace, all ranks on one clock."),
+    TEXT("summary", OUTPUT, summary, "FILE.json",
+         "Accuracy, losses, speed, and per stage times, bubble, staleness and memory."),
+    SWITCH("progress", OUTPUT, progress, "A progress bar, where the output is a terminal."),
+    {ROW(TEXT, "debug", DEBUGGING, debug, "RANKS",
+         "These ranks (a list such as 0,2; all without a value) print how to attach gdb and wait "
+         "for it."),
+     .optional_argument = true, .command_line_only = true},
+    INT_HERE("fail-at", DEBUGGING, fail_at, "RANK", -1, 1024,
+             "For tests: this rank fails at its first update."),
+};
+
+const int pt_settings_n_rows = sizeof pt_settings_rows / sizeof pt_settings_rows[0];

@@ -1,0 +1,331 @@
+/* Opening and closing a run. Every phase ends with all ranks agreeing: whatever is wrong with the
+ * files, the data or the machine is found before training, and said once. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "pipetrain/run.h"
+#include "pipetrain/weights_io.h"
+#include "reporter.h"
+
+static bool is_first(const pt_run *run)
+{
+    return run->rank == 0;
+}
+
+static bool is_last(const pt_run *run)
+{
+    return run->rank == run->stages - 1;
+}
+
+/* ---- phases -----------------------------------------------------------------------------------
+ */
+
+static pt_status cut(pt_run *run, pt_error *err)
+{
+    const pt_graph *graph = &run->partition->graph;
+    run->begins = calloc((size_t)run->stages, sizeof *run->begins);
+    if (!run->begins)
+        return pt_fail(err, PT_ENOMEM, "no memory for %d stages", run->stages);
+    PT_TRY(pt_run_choose_cut(run->partition, run->stages, run->begins, &run->cut_was_planned, err));
+    PT_TRY(pt_stage_specs_new(graph, run->begins, run->stages, &run->specs, err));
+    run->spec = &run->specs[run->rank];
+    return pt_flat_init(&run->flat, graph, run->spec->first, run->spec->end, err);
+}
+
+static pt_dataset_spec data_spec(const pt_run *run, pt_split split)
+{
+    const pt_graph *graph = &run->partition->graph;
+    return (pt_dataset_spec){
+        .name = run->settings->dataset,
+        .path = run->settings->data,
+        .split = split,
+        .shape = graph->input,
+        .outputs = pt_shape_elements(&graph->loss.shape),
+        .targets = graph->loss.kind == PT_LOSS_MSE,
+        .seed = (uint64_t)run->settings->seed,
+        .samples = run->settings->samples,
+        .want_inputs = is_first(run),
+        .want_answers = is_last(run),
+    };
+}
+
+static pt_status open_test_data(pt_run *run, pt_error *err)
+{
+    const pt_settings *s = run->settings;
+    if (s->infer && strcmp(s->infer, "test") != 0) {
+        PT_TRY(pt_dataset_open_inputs(s->infer, &run->partition->graph.input, is_first(run),
+                                      &run->test_data, err));
+    } else if (s->infer || s->eval_every > 0) {
+        pt_dataset_spec spec = data_spec(run, PT_SPLIT_TEST);
+        PT_TRY(pt_dataset_open(&spec, &run->test_data, err));
+    } else {
+        return PT_OK;
+    }
+    int64_t n = pt_dataset_count(run->test_data);
+    int64_t micro = s->micro_batch < n ? s->micro_batch : n;
+    run->test_plan = (pt_epoch_plan){.samples = n, .batch = micro, .micro_batch = micro};
+    return pt_sampler_new(n, /*seed=*/0, /*shuffle=*/false, &run->test_order, err);
+}
+
+static pt_status open_data(pt_run *run, pt_error *err)
+{
+    const pt_settings *s = run->settings;
+    if (!s->infer) {
+        pt_dataset_spec spec = data_spec(run, PT_SPLIT_TRAIN);
+        PT_TRY(pt_dataset_open(&spec, &run->train_data, err));
+        int64_t n = pt_dataset_count(run->train_data);
+        PT_TRY(pt_sampler_new(n, (uint64_t)s->seed, s->shuffle, &run->train_order, err));
+        run->epoch_plan =
+            (pt_epoch_plan){.samples = n, .batch = s->batch, .micro_batch = s->micro_batch};
+    }
+    if ((s->crop > 0 || s->flip) && run->partition->graph.input.ndim != 3)
+        return pt_fail(
+            err, PT_EINPUT,
+            "--crop and --flip need images (channels, height, width); the input of %s is "
+            "a vector",
+            run->partition->name);
+    run->augmentation = (pt_augmentation){.crop = (int)s->crop, .flip = s->flip};
+    return open_test_data(run, err);
+}
+
+/* How many steps and epochs, and the lists of actions for them. */
+static pt_status plan(pt_run *run, pt_error *err)
+{
+    const pt_settings *s = run->settings;
+    if (run->test_data)
+        PT_TRY(pt_span_infer(run->stages, (int)pt_epoch_micro_batches(&run->test_plan), &run->test,
+                             err));
+    if (s->infer)
+        return PT_OK;
+    run->steps_per_epoch = pt_epoch_steps(&run->epoch_plan);
+    run->total_steps = s->epochs * run->steps_per_epoch;
+    bool epochs_given = pt_options_source(&run->config->options, "epochs") == PT_FROM_COMMAND_LINE;
+    if (s->steps > 0 && (!epochs_given || s->steps < run->total_steps))
+        run->total_steps = s->steps;
+    run->epochs = (run->total_steps + run->steps_per_epoch - 1) / run->steps_per_epoch;
+    PT_TRY(pt_config_lr(run->config, run->steps_per_epoch, run->total_steps, &run->lr, err));
+
+    pt_schedule_spec spec = {
+        .name = s->schedule,
+        .stages = run->stages,
+        .per_step = (int)pt_epoch_per_step(&run->epoch_plan),
+        .in_flight = (int)s->in_flight,
+        .clip = s->clip > 0,
+    };
+    int64_t rest = run->total_steps % run->steps_per_epoch;
+    if (run->total_steps >= run->steps_per_epoch) {
+        spec.micro_batches = (int)pt_epoch_micro_batches(&run->epoch_plan);
+        PT_TRY(pt_span_new(&spec, &run->full, err));
+    }
+    if (rest > 0) {
+        spec.micro_batches = (int)pt_epoch_micro_batches_of(&run->epoch_plan, rest);
+        PT_TRY(pt_span_new(&spec, &run->last, err));
+    }
+    return PT_OK;
+}
+
+static int peak(const pt_run *run, bool versions)
+{
+    int most = 1;
+    const pt_span *spans[] = {&run->full, &run->last};
+    for (int i = 0; i < 2; i++) {
+        if (!spans[i]->facts)
+            continue;
+        const pt_schedule_rank *facts = &spans[i]->facts[run->rank];
+        int n = versions ? facts->versions_peak : facts->stash_peak;
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+static pt_status open_backend(pt_run *run, pt_error *err)
+{
+    const pt_backend_row *row = pt_backend_find(run->settings->backend);
+    if (!row)
+        return pt_fail(err, PT_EINPUT, "no backend of this build can be opened here");
+    pt_backend_config config = {.threads = (int)run->settings->threads, .release = true};
+    PT_TRY(row->open(&config, &run->backend, err));
+    for (int i = 0; i < run->partition->graph.n_nodes; i++) {
+        const pt_node *node = &run->partition->graph.nodes[i];
+        if (!row->supports(&node->op))
+            return pt_fail(err, PT_EINPUT, "%s:%d: layer %s: the backend %s has no %s",
+                           run->partition->file, node->line, node->name, row->name,
+                           pt_op_rows[node->op.kind].name);
+    }
+    return PT_OK;
+}
+
+static pt_weights_spec weights_spec(const pt_run *run)
+{
+    const pt_settings *s = run->settings;
+    bool predicts = strcmp(s->predict, "none") != 0;
+    return (pt_weights_spec){
+        .flat = &run->flat,
+        .optimizer = {s->optimizer, s->momentum, s->weight_decay},
+        .predictor = pt_predictor_find(s->predict),
+        .lr = run->lr,
+        .stash = s->stash,
+        .versions = peak(run, /*versions=*/!predicts),
+        .training = !s->infer,
+    };
+}
+
+static pt_status open_stage(pt_run *run, pt_error *err)
+{
+    const pt_settings *s = run->settings;
+    pt_stage_plan stage_plan = {
+        .backend = run->backend,
+        .graph = &run->partition->graph,
+        .spec = run->spec,
+        .flat = &run->flat,
+        .slots = peak(run, /*versions=*/false),
+        .seed = (uint64_t)s->seed,
+    };
+    if (run->train_data)
+        stage_plan.n_train_sizes = pt_epoch_sizes(&run->epoch_plan, stage_plan.train_sizes);
+    if (run->test_data)
+        stage_plan.n_eval_sizes = pt_epoch_sizes(&run->test_plan, stage_plan.eval_sizes);
+    pt_weights_spec spec = weights_spec(run);
+    PT_TRY(pt_stage_predict_bytes(&stage_plan, &spec, &run->predicted_bytes, err));
+    PT_TRY(pt_weights_new(run->backend, &spec, &run->weights, err));
+    return pt_stage_new(&stage_plan, run->weights, &run->stage, err);
+}
+
+static pt_status give_weights(pt_run *run, pt_error *err)
+{
+    const pt_settings *s = run->settings;
+    const pt_graph *graph = &run->partition->graph;
+    PT_TRY(pt_weights_randomise(run->weights, &run->flat, graph, run->partition->init,
+                                (uint64_t)s->seed, err));
+    const char *path = s->infer ? s->weights : s->init;
+    if (path)
+        PT_TRY(pt_weights_load(run->weights, &run->flat, graph, path, /*all=*/s->infer != NULL,
+                               &run->init_loaded, &run->init_missing, err));
+    return s->save && is_first(run) ? pt_weights_make_dir(s->save, err) : PT_OK;
+}
+
+static pt_status open_engine(pt_run *run, pt_error *err)
+{
+    const pt_settings *s = run->settings;
+    if (!s->infer)
+        PT_TRY(pt_reporter_open(run, &run->reporter, err));
+    int64_t most = run->train_data ? run->epoch_plan.micro_batch : 0;
+    if (run->test_data && run->test_plan.micro_batch > most)
+        most = run->test_plan.micro_batch;
+    pt_engine_spec spec = {
+        .world = run->world,
+        .backend = run->backend,
+        .stage = run->stage,
+        .graph = &run->partition->graph,
+        .stage_spec = run->spec,
+        .seed = (uint64_t)s->seed,
+        .clip = s->infer ? 0 : s->clip,
+        .blocking_sends = s->blocking_sends,
+        .link_slots = pt_schedule_slots(&(pt_schedule_spec){.in_flight = (int)s->in_flight}),
+        .slots = peak(run, /*versions=*/false),
+        .largest_samples = most,
+        .most_micro_batches = run->train_data ? pt_epoch_micro_batches(&run->epoch_plan) : 0,
+    };
+    if (!s->infer)
+        spec.hooks = (pt_engine_hooks){
+            .context = run->reporter,
+            .step_done = pt_reporter_step,
+            .between = pt_reporter_between,
+        };
+    return pt_engine_new(&spec, &run->engine, err);
+}
+
+static pt_status profile(pt_run *run, pt_error *err)
+{
+    return run->settings->infer ? PT_OK : pt_profile_stage(run, &run->cost, err);
+}
+
+/* ---- life -------------------------------------------------------------------------------------
+ */
+
+typedef pt_status (*phase)(pt_run *run, pt_error *err);
+
+/* Up to here a stage can be opened alone, for --check; the rest needs its neighbours. */
+static const phase alone[] = {cut, open_data, plan, open_backend, open_stage, profile};
+static const phase together[] = {give_weights, open_engine};
+
+static pt_run *new_run(pt_world *world, const pt_config *config, const pt_partition *partition)
+{
+    pt_run *run = calloc(1, sizeof *run);
+    if (!run)
+        return NULL;
+    run->world = world;
+    run->config = config;
+    run->settings = &config->settings;
+    run->partition = partition;
+    return run;
+}
+
+static pt_status run_phases(pt_run *run, const phase *phases, size_t n, pt_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        pt_status status = phases[i](run, err);
+        if (run->world)
+            status = pt_world_agree(run->world, status, err, NULL);
+        PT_TRY(status);
+    }
+    return PT_OK;
+}
+
+pt_status pt_run_open(pt_world *world, const pt_config *config, const pt_partition *partition,
+                      FILE *console, const volatile int *stop, pt_run **ret_run, pt_error *err)
+{
+    pt_run *run = new_run(world, config, partition);
+    pt_status status = run ? PT_OK : pt_fail(err, PT_ENOMEM, "no memory for a run");
+    PT_GOTO(status, pt_world_agree(world, status, err, NULL));
+    run->console = console;
+    run->stop = stop;
+    run->stages = pt_world_size(world);
+    run->rank = pt_world_rank(world);
+    PT_GOTO(status, run_phases(run, alone, sizeof alone / sizeof alone[0], err));
+    PT_GOTO(status, run_phases(run, together, sizeof together / sizeof together[0], err));
+    *ret_run = run;
+out:
+    if (status != PT_OK)
+        pt_run_close(run);
+    return status;
+}
+
+pt_status pt_run_open_alone(const pt_config *config, const pt_partition *partition, int stages,
+                            int rank, pt_run **ret_run, pt_error *err)
+{
+    pt_run *run = new_run(NULL, config, partition);
+    if (!run)
+        return pt_fail(err, PT_ENOMEM, "no memory for a run");
+    run->stages = stages;
+    run->rank = rank;
+    pt_status status = run_phases(run, alone, sizeof alone / sizeof alone[0], err);
+    if (status == PT_OK)
+        *ret_run = run;
+    else
+        pt_run_close(run);
+    return status;
+}
+
+void pt_run_close(pt_run *run)
+{
+    if (!run)
+        return;
+    pt_engine_free(run->engine);
+    pt_reporter_close(run->reporter);
+    pt_stage_free(run->stage);
+    pt_weights_free(run->weights);
+    if (run->backend)
+        run->backend->row->close(run->backend);
+    pt_span_clear(&run->full);
+    pt_span_clear(&run->last);
+    pt_span_clear(&run->test);
+    pt_sampler_free(run->train_order);
+    pt_sampler_free(run->test_order);
+    pt_dataset_close(run->train_data);
+    pt_dataset_close(run->test_data);
+    pt_flat_clear(&run->flat);
+    pt_stage_specs_free(run->specs, run->stages);
+    free(run->begins);
+    free(run);
+}

@@ -1,0 +1,75 @@
+/* Cuts and spans: what a run decides before anything is opened. */
+#include <stdlib.h>
+
+#include "pipetrain/planner.h"
+#include "pipetrain/run.h"
+
+/* How many operations one CPU core does in the time it moves one byte; see planner.h. */
+static const double FLOPS_PER_BYTE = 8;
+
+pt_status pt_run_choose_cut(const pt_partition *partition, int stages, int *begins,
+                            bool *ret_planned, pt_error *err)
+{
+    const pt_graph *graph = &partition->graph;
+    const pt_cut *cut = pt_partition_cut(partition, stages);
+    if (cut) {
+        for (int s = 0; s < stages; s++)
+            begins[s] = cut->begins[s];
+        *ret_planned = false;
+        return PT_OK;
+    }
+    if (stages > graph->n_nodes)
+        return pt_fail(err, PT_EINPUT,
+                       "%s: %d stages, but %s has only %d layers; start at most %d ranks",
+                       partition->file, stages, partition->name, graph->n_nodes, graph->n_nodes);
+    if (stages == 1) {
+        begins[0] = 0;
+        *ret_planned = false;
+        return PT_OK;
+    }
+    double *cost = calloc((size_t)graph->n_nodes, sizeof *cost);
+    if (!cost)
+        return pt_fail(err, PT_ENOMEM, "no memory for a plan of %d layers", graph->n_nodes);
+    pt_plan_estimate(graph, FLOPS_PER_BYTE, cost);
+    pt_status status = pt_plan_balance(cost, graph->n_nodes, stages, begins, err);
+    free(cost);
+    if (status == PT_OK)
+        *ret_planned = true;
+    return status;
+}
+
+static pt_status prove(pt_schedule *schedule, pt_span *ret_span, pt_error *err)
+{
+    pt_span span = {.schedule = schedule};
+    span.facts = calloc((size_t)schedule->spec.stages, sizeof *span.facts);
+    pt_status status = span.facts ? pt_schedule_lower(schedule, err)
+                                  : pt_fail(err, PT_ENOMEM, "no memory for a schedule");
+    if (status == PT_OK)
+        status = pt_schedule_check(schedule, pt_schedule_slots(&schedule->spec), span.facts, err);
+    if (status == PT_OK)
+        *ret_span = span;
+    else
+        pt_span_clear(&span);
+    return status;
+}
+
+pt_status pt_span_new(const pt_schedule_spec *spec, pt_span *ret_span, pt_error *err)
+{
+    pt_schedule *schedule = NULL;
+    PT_TRY(pt_schedule_generate(spec, &schedule, err));
+    return prove(schedule, ret_span, err);
+}
+
+pt_status pt_span_infer(int stages, int n, pt_span *ret_span, pt_error *err)
+{
+    pt_schedule *schedule = NULL;
+    PT_TRY(pt_schedule_infer(stages, n, &schedule, err));
+    return prove(schedule, ret_span, err);
+}
+
+void pt_span_clear(pt_span *span)
+{
+    pt_schedule_free(span->schedule);
+    free(span->facts);
+    *span = (pt_span){0};
+}

@@ -1,0 +1,93 @@
+/* Training: epochs, evaluations, and the files that remain. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "pipetrain/clock.h"
+#include "pipetrain/run.h"
+#include "pipetrain/weights_io.h"
+#include "reporter.h"
+
+static pt_status train_epoch(pt_run *run, uint32_t epoch, int64_t steps, pt_error *err)
+{
+    const pt_span *span = steps == run->steps_per_epoch ? &run->full : &run->last;
+    pt_sampler_epoch(run->train_order, epoch);
+    pt_pass pass = {
+        .list = &span->schedule->ranks[run->rank],
+        .mode = PT_TRAIN,
+        .epoch = epoch,
+        .plan = run->epoch_plan,
+        .sampler = run->train_order,
+        .source = {run->train_data, &run->partition->normalisation, &run->augmentation},
+        .want_loss = true,
+    };
+    pt_pass_result result;
+    pt_reporter_epoch_begin(run->reporter, epoch, steps);
+    PT_TRY(pt_engine_run(run->engine, &pass, span->schedule->synchronous, &result, err));
+    return pt_reporter_epoch_end(run->reporter, &result, err);
+}
+
+static pt_status evaluate(pt_run *run, uint32_t epoch, pt_error *err)
+{
+    pt_sampler_epoch(run->test_order, /*epoch=*/0);
+    pt_pass pass = {
+        .list = &run->test.schedule->ranks[run->rank],
+        .mode = PT_EVAL,
+        .epoch = epoch,
+        .plan = run->test_plan,
+        .sampler = run->test_order,
+        .source = {run->test_data, &run->partition->normalisation, NULL},
+        .want_loss = true,
+    };
+    pt_pass_result result;
+    PT_TRY(pt_engine_run(run->engine, &pass, /*synchronous=*/true, &result, err));
+    return pt_reporter_evaluation(run->reporter, &result, err);
+}
+
+static pt_status train_epochs(pt_run *run, pt_timeline *timeline, pt_error *err)
+{
+    int64_t every = run->settings->eval_every;
+    for (int64_t epoch = 0; epoch < run->epochs; epoch++) {
+        int64_t left = run->total_steps - epoch * run->steps_per_epoch;
+        int64_t steps = left < run->steps_per_epoch ? left : run->steps_per_epoch;
+        PT_TRY(train_epoch(run, (uint32_t)epoch, steps, err));
+        if (timeline)
+            PT_TRY(pt_timeline_add(timeline, err));
+        if (every > 0 && ((epoch + 1) % every == 0 || epoch + 1 == run->epochs))
+            PT_TRY(evaluate(run, (uint32_t)epoch, err));
+    }
+    return PT_OK;
+}
+
+static pt_status write_summary(pt_run *run, double wall_s, pt_error *err)
+{
+    stage_card *cards = calloc((size_t)run->stages, sizeof *cards);
+    if (!cards)
+        return pt_fail(err, PT_ENOMEM, "no memory for a summary");
+    pt_status status = pt_reporter_cards(run, cards, err);
+    if (status == PT_OK && run->rank == 0)
+        status = pt_write_summary(run, pt_reporter_totals(run->reporter), cards, wall_s, err);
+    free(cards);
+    return status;
+}
+
+pt_status pt_run_train(pt_run *run, pt_error *err)
+{
+    const pt_settings *s = run->settings;
+    pt_timeline *timeline = NULL;
+    int64_t start = pt_clock_ns();
+    PT_TRY(pt_reporter_start(run->reporter, err));
+    if (s->timing || s->trace)
+        PT_TRY(pt_timeline_open(run, &timeline, err));
+    pt_status status = train_epochs(run, timeline, err);
+    if (status != PT_OK) {
+        pt_error ignored = {PT_OK, ""};
+        pt_timeline_close(timeline, &ignored);
+        return status;
+    }
+    PT_TRY(pt_timeline_close(timeline, err));
+    if (s->save)
+        PT_TRY(pt_weights_save(run->weights, &run->flat, &run->partition->graph, s->save, err));
+    double wall_s = (double)(pt_clock_ns() - start) / 1e9;
+    PT_TRY(pt_reporter_finish(run->reporter, err));
+    return s->summary ? write_summary(run, wall_s, err) : PT_OK;
+}

@@ -1,0 +1,357 @@
+/* Plays the lists of all ranks on one thread.
+ *
+ * Ranks are processes, edges are queues of bounded length, and a list never chooses: what a rank
+ * does next does not depend on what arrives first. In such a network the order in which we let the
+ * ranks run changes neither whether they get stuck nor when anything happens, so there is no queue
+ * of events sorted by time: a rank runs until it must wait, and the time of an action is the
+ * maximum of the times of what it waits for. Every action is played once and wakes at most two
+ * neighbours: the whole is linear in the number of actions.
+ *
+ * Message i of a channel, with S slots at either end:
+ *
+ *    checker     a send is synchronous: it is over when the receiver has posted a receive for it,
+ *                which is when message i-S has been taken
+ *    simulator   a send takes one of the sender's slots, which is free when i-S has been delivered,
+ *                and returns; the message travels, and is delivered when it has arrived, i-S has
+ *                been taken from the receiver's slots, and i-1 has been delivered
+ *
+ * CLIP is a meeting of all ranks.                                                                */
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+struct pt_channel {
+    double latency;
+    int sent, delivered, taken;        /* messages so far; taken <= delivered <= sent */
+    int ring;                          /* messages remembered: index i lies at i % ring */
+    int32_t *micro_batch;              /* of message i */
+    double *arrives, *delivery, *take; /* of message i: on the wire, in the slot, in the stage */
+};
+
+static double later(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+/* ---- making and freeing ---- */
+
+static pt_status channel_init(pt_channel *c, double latency, int ring, pt_error *err)
+{
+    size_t n = (size_t)ring;
+    c->latency = latency;
+    c->ring = ring;
+    c->micro_batch = calloc(n, sizeof(*c->micro_batch));
+    c->arrives = calloc(3 * n, sizeof(*c->arrives));
+    if (!c->micro_batch || !c->arrives)
+        return pt_fail(err, PT_ENOMEM, "no memory to play a schedule with %d slots", ring);
+    c->delivery = c->arrives + n;
+    c->take = c->delivery + n;
+    return PT_OK;
+}
+
+static void fill_durations(pt_player *p, const pt_stage_cost *costs)
+{
+    for (int rank = 0; rank < p->schedule->spec.stages; rank++) {
+        double *d = p->duration[rank];
+        const pt_stage_cost *c = &costs[rank];
+        d[PT_FORWARD] = d[PT_INFER] = c->forward;
+        d[PT_BACKWARD_INPUT] = c->backward_input;
+        d[PT_BACKWARD_WEIGHT] = c->backward_weight;
+        d[PT_CLIP] = c->clip;
+        d[PT_UPDATE] = c->update;
+    }
+}
+
+static pt_status open_channels(pt_player *p, const pt_stage_cost *costs, pt_error *err)
+{
+    int edges = p->schedule->spec.stages - 1;
+    /* The window of messages that anything still asks for is slots at both ends. */
+    for (int e = 0; e < edges; e++) {
+        PT_TRY(channel_init(&p->act[e], costs[e].send_act, 2 * p->slots, err));
+        PT_TRY(channel_init(&p->grad[e], costs[e + 1].send_grad, 2 * p->slots, err));
+    }
+    return PT_OK;
+}
+
+/* More slots than a rank has actions are never used. */
+static int useful_slots(const pt_schedule *schedule, int slots)
+{
+    int most = 1;
+    for (int rank = 0; rank < schedule->spec.stages; rank++)
+        if (schedule->ranks[rank].n > most)
+            most = schedule->ranks[rank].n;
+    return slots < most ? slots : most;
+}
+
+static pt_status fill_player(pt_player *p, const pt_stage_cost *costs, pt_error *err)
+{
+    size_t n = (size_t)p->schedule->spec.stages;
+    pt_stage_cost *unit = calloc(n, sizeof(*unit));
+    p->cursor = calloc(n, sizeof(*p->cursor));
+    p->clock = calloc(n, sizeof(*p->clock));
+    p->duration = calloc(n, sizeof(*p->duration));
+    p->act = calloc(n, sizeof(*p->act));
+    p->grad = calloc(n, sizeof(*p->grad));
+    p->queue = calloc(n, sizeof(*p->queue));
+    p->queued = calloc(n, sizeof(*p->queued));
+    p->clipping = calloc(n, sizeof(*p->clipping));
+    pt_status status = PT_OK;
+    if (!unit || !p->cursor || !p->clock || !p->duration || !p->act || !p->grad || !p->queue ||
+        !p->queued || !p->clipping) {
+        status = pt_fail(err, PT_ENOMEM, "no memory to play a schedule of %zu stages", n);
+        goto out;
+    }
+    for (size_t rank = 0; rank < n; rank++)
+        unit[rank] = (pt_stage_cost){.forward = 1, .backward_input = 1, .backward_weight = 1};
+    fill_durations(p, costs ? costs : unit);
+    PT_GOTO(status, open_channels(p, costs ? costs : unit, err));
+out:
+    free(unit);
+    return status;
+}
+
+pt_status pt_player_new(const pt_schedule *schedule, const pt_stage_cost *costs, int slots,
+                        bool synchronous, pt_player **ret_player, pt_error *err)
+{
+    if (!schedule->lowered)
+        return pt_fail(err, PT_EINTERNAL, "schedule '%s' is played before it was lowered",
+                       schedule->spec.name);
+    if (slots < 1)
+        return pt_fail(err, PT_EINPUT, "%d slots an edge and direction; give 1 or more", slots);
+    pt_player *p = calloc(1, sizeof(*p));
+    if (!p)
+        return pt_fail(err, PT_ENOMEM, "no memory to play a schedule");
+    p->schedule = schedule;
+    p->slots = useful_slots(schedule, slots);
+    p->synchronous = synchronous;
+    p->stop_rank = -1;
+    pt_status status = fill_player(p, costs, err);
+    if (status != PT_OK) {
+        pt_player_free(p);
+        return status;
+    }
+    *ret_player = p;
+    return PT_OK;
+}
+
+static void channels_free(pt_channel *channels, int n)
+{
+    for (int e = 0; channels && e < n; e++) {
+        free(channels[e].micro_batch);
+        free(channels[e].arrives);
+    }
+    free(channels);
+}
+
+void pt_player_free(pt_player *p)
+{
+    if (!p)
+        return;
+    channels_free(p->act, p->schedule->spec.stages);
+    channels_free(p->grad, p->schedule->spec.stages);
+    free(p->cursor);
+    free(p->clock);
+    free(p->duration);
+    free(p->queue);
+    free(p->queued);
+    free(p->clipping);
+    free(p);
+}
+
+/* ---- channels ---- */
+
+/* The channel of a message action, or NULL where this end of the pipeline has none. */
+static pt_channel *channel_of(const pt_player *p, int rank, pt_action_kind kind)
+{
+    bool behind = kind == PT_SEND_ACT || kind == PT_RECV_GRAD;
+    int edge = behind ? rank : rank - 1;
+    if (edge < 0 || edge >= p->schedule->spec.stages - 1)
+        return NULL;
+    return kind == PT_SEND_ACT || kind == PT_RECV_ACT ? &p->act[edge] : &p->grad[edge];
+}
+
+static void deliver(pt_channel *c, int slots)
+{
+    while (c->delivered < c->sent && c->delivered - slots < c->taken) {
+        int i = c->delivered++;
+        double when = c->arrives[i % c->ring];
+        if (i > 0)
+            when = later(when, c->delivery[(i - 1) % c->ring]);
+        if (i >= slots)
+            when = later(when, c->take[(i - slots) % c->ring]);
+        c->delivery[i % c->ring] = when;
+    }
+}
+
+/* False: there is no free slot yet. */
+static bool put(const pt_player *p, pt_channel *c, int32_t micro_batch, double now, double *ret_end)
+{
+    int i = c->sent, gate = i - p->slots;
+    if ((p->synchronous ? c->taken : c->delivered) <= gate)
+        return false;
+    double start = now;
+    if (gate >= 0)
+        start = later(start, (p->synchronous ? c->take : c->delivery)[gate % c->ring]);
+    c->micro_batch[i % c->ring] = micro_batch;
+    c->arrives[i % c->ring] = start + c->latency;
+    c->sent++;
+    deliver(c, p->slots);
+    *ret_end = start;
+    return true;
+}
+
+/* False: nothing is there yet, or what is there is another micro-batch's. */
+static bool take(pt_player *p, pt_channel *c, int rank, int32_t micro_batch, double now,
+                 double *ret_end)
+{
+    int i = c->taken;
+    if (c->delivered <= i)
+        return false;
+    if (c->micro_batch[i % c->ring] != micro_batch) {
+        if (p->crossed_rank < 0) {
+            p->crossed_rank = rank;
+            p->crossed_message = c->micro_batch[i % c->ring];
+        }
+        return false;
+    }
+    *ret_end = c->take[i % c->ring] = later(now, c->delivery[i % c->ring]);
+    c->taken++;
+    deliver(c, p->slots);
+    return true;
+}
+
+/* ---- running ---- */
+
+static void wake(pt_player *p, int rank)
+{
+    int ranks = p->schedule->spec.stages;
+    if (rank < 0 || rank >= ranks || p->queued[rank])
+        return;
+    p->queued[rank] = true;
+    p->queue[(p->queue_head + p->queue_n++) % ranks] = rank;
+}
+
+static void finish(pt_player *p, int rank, double start, double end, const pt_play_visitor *v)
+{
+    int index = p->cursor[rank]++;
+    p->clock[rank] = end;
+    if (v)
+        v->visit(v->context, rank, index, start, end);
+}
+
+/* The last rank to come plays the CLIP of everybody. */
+static void come_to_clip(pt_player *p, int rank, const pt_play_visitor *v)
+{
+    int ranks = p->schedule->spec.stages;
+    if (p->clipping[rank])
+        return;
+    p->clipping[rank] = true;
+    p->clip_time = later(p->clip_time, p->clock[rank]);
+    if (++p->at_clip < ranks)
+        return;
+    for (int r = 0; r < ranks; r++) {
+        p->clipping[r] = false;
+        finish(p, r, p->clip_time, p->clip_time + p->duration[r][PT_CLIP], v);
+        if (r != rank)
+            wake(p, r);
+    }
+    p->at_clip = 0;
+    p->clip_time = 0;
+}
+
+/* Plays one action; false when the rank has to wait, or has nothing left to do. */
+static bool advance(pt_player *p, int rank, const pt_play_visitor *v)
+{
+    const pt_action_list *list = &p->schedule->ranks[rank];
+    int index = p->cursor[rank];
+    if (index >= list->n || (rank == p->stop_rank && index >= p->stop_at))
+        return false;
+    const pt_action *a = &list->actions[index];
+    double now = p->clock[rank], end = now;
+    pt_channel *c;
+    switch (a->kind) {
+    case PT_RECV_ACT:
+    case PT_RECV_GRAD:
+        c = channel_of(p, rank, a->kind);
+        if (!c || !take(p, c, rank, a->micro_batch, now, &end))
+            return false;
+        break;
+    case PT_SEND_ACT:
+    case PT_SEND_GRAD:
+        c = channel_of(p, rank, a->kind);
+        if (!c || !put(p, c, a->micro_batch, now, &end))
+            return false;
+        break;
+    case PT_CLIP:
+        come_to_clip(p, rank, v);
+        return p->cursor[rank] > index;
+    default:
+        if (a->kind >= PT_ACTION_KINDS)
+            return false;
+        end = now + p->duration[rank][a->kind];
+    }
+    finish(p, rank, now, end, v);
+    return true;
+}
+
+static void reset(pt_player *p)
+{
+    int ranks = p->schedule->spec.stages;
+    for (int rank = 0; rank < ranks; rank++) {
+        p->cursor[rank] = 0;
+        p->clock[rank] = 0;
+        p->queued[rank] = p->clipping[rank] = false;
+        p->act[rank].sent = p->act[rank].delivered = p->act[rank].taken = 0;
+        p->grad[rank].sent = p->grad[rank].delivered = p->grad[rank].taken = 0;
+    }
+    p->crossed_rank = -1;
+    p->crossed_message = -1;
+    p->queue_head = p->queue_n = 0;
+    p->at_clip = 0;
+    p->clip_time = 0;
+}
+
+pt_play_end pt_player_run(pt_player *p, const pt_play_visitor *visitor)
+{
+    int ranks = p->schedule->spec.stages;
+    reset(p);
+    for (int rank = 0; rank < ranks; rank++)
+        wake(p, rank);
+    while (p->queue_n > 0) {
+        int rank = p->queue[p->queue_head];
+        p->queue_head = (p->queue_head + 1) % ranks;
+        p->queue_n--;
+        p->queued[rank] = false;
+        int before = p->cursor[rank];
+        while (advance(p, rank, visitor))
+            ;
+        if (p->cursor[rank] > before) {
+            wake(p, rank - 1);
+            wake(p, rank + 1);
+        }
+    }
+    if (p->crossed_rank >= 0)
+        return PT_PLAY_CROSSED;
+    for (int rank = 0; rank < ranks; rank++)
+        if (p->cursor[rank] < p->schedule->ranks[rank].n)
+            return PT_PLAY_STUCK;
+    return PT_PLAY_DONE;
+}
+
+void pt_player_describe(const pt_player *p, int rank, char *ret_text, size_t bytes)
+{
+    const pt_action *a = &p->schedule->ranks[rank].actions[p->cursor[rank]];
+    const char *name = pt_action_name(a->kind);
+    bool sends = a->kind == PT_SEND_ACT || a->kind == PT_SEND_GRAD;
+    if (a->kind == PT_CLIP)
+        snprintf(ret_text, bytes, "rank %d waits in CLIP of step %d for the other ranks", rank,
+                 a->step);
+    else if (sends)
+        snprintf(ret_text, bytes,
+                 "rank %d waits in %s of micro-batch %d for a free slot of rank %d", rank, name,
+                 a->micro_batch, a->peer);
+    else
+        snprintf(ret_text, bytes, "rank %d waits in %s of micro-batch %d from rank %d", rank, name,
+                 a->micro_batch, a->peer);
+}

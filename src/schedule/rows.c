@@ -1,0 +1,148 @@
+/* The table of schedules. --help, the parser and error messages all read the same rows. */
+#include <string.h>
+
+#include "internal.h"
+
+#define SCHEDULES(ROW)                                                                             \
+    ROW("gpipe", "all forwards of a step, then all backwards, then the update; most memory", true, \
+        pt_generate_gpipe)                                                                         \
+    ROW("1f1b",                                                                                    \
+        "a forward and a backward by turns, flushed every step; gpipe's time, less memory", true,  \
+        pt_generate_1f1b)                                                                          \
+    ROW("async", "a forward and a backward by turns, never flushed; forwards see stale weights",   \
+        false, pt_generate_async)
+
+#define AS_ROW(name_, help_, synchronous_, generate_)                                              \
+    {.name = name_, .help = help_, .synchronous = synchronous_, .generate = generate_},
+#define AS_NAME(name_, help_, synchronous_, generate_) name_,
+
+static const pt_schedule_row rows[] = {SCHEDULES(AS_ROW)};
+static const char *const names[] = {SCHEDULES(AS_NAME) NULL};
+enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
+
+static const char *const action_names[PT_ACTION_KINDS] = {
+    [PT_FORWARD] = "FORWARD",
+    [PT_BACKWARD_INPUT] = "BACKWARD_INPUT",
+    [PT_BACKWARD_WEIGHT] = "BACKWARD_WEIGHT",
+    [PT_CLIP] = "CLIP",
+    [PT_UPDATE] = "UPDATE",
+    [PT_INFER] = "INFER",
+    [PT_RECV_ACT] = "RECV_ACT",
+    [PT_SEND_ACT] = "SEND_ACT",
+    [PT_RECV_GRAD] = "RECV_GRAD",
+    [PT_SEND_GRAD] = "SEND_GRAD",
+};
+
+const pt_schedule_row *pt_schedule_rows(int *ret_n)
+{
+    *ret_n = ROWS;
+    return rows;
+}
+
+const pt_schedule_row *pt_schedule_find(const char *name)
+{
+    for (int i = 0; name && i < ROWS; i++)
+        if (strcmp(rows[i].name, name) == 0)
+            return &rows[i];
+    return NULL;
+}
+
+const char *const *pt_schedule_names(void)
+{
+    return names;
+}
+
+const char *pt_action_name(pt_action_kind kind)
+{
+    return (unsigned)kind < PT_ACTION_KINDS ? action_names[kind] : "unknown action";
+}
+
+static pt_status check_counts(const pt_schedule_spec *spec, pt_error *err)
+{
+    const struct {
+        const char *what;
+        int value, least, most;
+    } counts[] = {
+        {"stages", spec->stages, 1, PT_SPAN_MAX},
+        {"micro-batches in a span", spec->micro_batches, 1, PT_SPAN_MAX},
+        {"micro-batches a step", spec->per_step, 1, INT32_MAX},
+        {"forwards in flight", spec->in_flight, 0, INT32_MAX},
+    };
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
+        if (counts[i].value < counts[i].least || counts[i].value > counts[i].most)
+            return pt_fail(err, PT_EINPUT, "schedule '%s': %d %s; give %d to %d", spec->name,
+                           counts[i].value, counts[i].what, counts[i].least, counts[i].most);
+    return PT_OK;
+}
+
+static pt_status find_row(const char *name, const pt_schedule_row **ret_row, pt_error *err)
+{
+    char known[128] = "";
+    for (int i = 0; i < ROWS; i++) {
+        strcat(known, i ? ", " : "");
+        strcat(known, rows[i].name);
+    }
+    *ret_row = pt_schedule_find(name);
+    if (!*ret_row)
+        return pt_fail(err, PT_EINPUT, "unknown schedule '%s' (%s)", name ? name : "", known);
+    return PT_OK;
+}
+
+static pt_status check_spec(const pt_schedule_spec *spec, const pt_schedule_row *row, pt_error *err)
+{
+    PT_TRY(check_counts(spec, err));
+    if (row->synchronous && spec->in_flight > 0)
+        return pt_fail(err, PT_EINPUT,
+                       "schedule '%s' cannot keep %d more forwards in flight: it flushes at every "
+                       "step, and a forward of the next step would see weights that are not "
+                       "updated yet; leave --in-flight out or use --schedule async",
+                       row->name, spec->in_flight);
+    if (!row->synchronous && spec->clip)
+        return pt_fail(err, PT_EINPUT,
+                       "schedule '%s' cannot clip by the global norm: stages update one after "
+                       "the other, so the norm over all of them is not known yet when the last "
+                       "stage has to update; leave clipping out or use --schedule 1f1b",
+                       row->name);
+    return PT_OK;
+}
+
+pt_status pt_schedule_generate(const pt_schedule_spec *spec, pt_schedule **ret_schedule,
+                               pt_error *err)
+{
+    const pt_schedule_row *row;
+    PT_TRY(find_row(spec->name, &row, err));
+    PT_TRY(check_spec(spec, row, err));
+
+    pt_schedule_spec own = *spec;
+    own.name = row->name;
+    pt_schedule *schedule;
+    PT_TRY(pt_schedule_new(&own, row->synchronous, &schedule, err));
+    pt_status status = row->generate(&own, schedule, err);
+    if (status != PT_OK) {
+        pt_schedule_free(schedule);
+        return status;
+    }
+    *ret_schedule = schedule;
+    return PT_OK;
+}
+
+pt_status pt_schedule_infer(int stages, int n, pt_schedule **ret_schedule, pt_error *err)
+{
+    pt_schedule_spec spec = {
+        .name = "infer", .stages = stages, .micro_batches = n, .per_step = n > 0 ? n : 1};
+    PT_TRY(check_counts(&spec, err));
+    pt_schedule *schedule;
+    PT_TRY(pt_schedule_new(&spec, /*synchronous=*/true, &schedule, err));
+    for (int rank = 0; rank < stages; rank++) {
+        pt_action_list *list = &schedule->ranks[rank];
+        pt_status status = pt_action_list_reserve(list, n, err);
+        if (status != PT_OK) {
+            pt_schedule_free(schedule);
+            return status;
+        }
+        for (int m = 0; m < n; m++)
+            list->actions[list->n++] = (pt_action){.kind = PT_INFER, .micro_batch = m, .peer = -1};
+    }
+    *ret_schedule = schedule;
+    return PT_OK;
+}

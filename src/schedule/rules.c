@@ -1,0 +1,318 @@
+/* What one rank's list must obey by itself, whatever the other ranks do.
+ *
+ * Every micro-batch walks through the stages below, each exactly once, each with what it needs done
+ * before; an end of the pipeline has done its missing messages from the start. On top of that the
+ * list must keep the arithmetic of training: everything in micro-batch order (batch statistics and
+ * gradients are accumulated in that order, which is what makes runs bitwise equal), one UPDATE
+ * between the last gradient of a step and the first of the next, and the staleness it claims. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+enum { GOT_ACT = 1, RAN = 2, SENT_ACT = 4, GOT_GRAD = 8, INPUT = 16, SENT_GRAD = 32, WEIGHT = 64 };
+
+static const struct progress {
+    int sets, needs;
+    bool training, inference; /* where it may stand */
+    bool ordered;             /* must run in micro-batch order */
+} progress[PT_ACTION_KINDS] = {
+    [PT_FORWARD] = {RAN, GOT_ACT, true, false, true},
+    [PT_BACKWARD_INPUT] = {INPUT, RAN | GOT_GRAD, true, false, true},
+    [PT_BACKWARD_WEIGHT] = {WEIGHT, INPUT, true, false, true},
+    [PT_CLIP] = {0, 0, true, false, false},
+    [PT_UPDATE] = {0, 0, true, false, false},
+    [PT_INFER] = {RAN, GOT_ACT, false, true, true},
+    [PT_RECV_ACT] = {GOT_ACT, 0, true, true, false},
+    [PT_SEND_ACT] = {SENT_ACT, RAN, true, true, false},
+    [PT_RECV_GRAD] = {GOT_GRAD, RAN, true, false, false},
+    [PT_SEND_GRAD] = {SENT_GRAD, INPUT, true, false, false},
+};
+
+/* The action that sets a bit; for RAN it depends on the span. */
+static pt_action_kind maker_of(int bit, bool training)
+{
+    for (int kind = 0; kind < PT_ACTION_KINDS; kind++)
+        if (progress[kind].sets == bit &&
+            (training ? progress[kind].training : progress[kind].inference))
+            return (pt_action_kind)kind;
+    return PT_ACTION_KINDS;
+}
+
+typedef struct micro_batch {
+    int done;             /* bits of progress */
+    int ran_at, input_at; /* index of the FORWARD or INFER and of the BACKWARD_INPUT */
+    int version;          /* updates made before the FORWARD … */
+    int backward_version; /* … and before the BACKWARD_INPUT */
+} micro_batch;
+
+typedef struct rank_state {
+    const pt_schedule *schedule;
+    const pt_schedule_spec *spec;
+    int rank;
+    bool training;
+    micro_batch *of; /* [micro_batches] */
+    int next[PT_ACTION_KINDS];
+    int updates, clips;
+    int *users; /* [steps + 1]: micro-batches in flight whose forward used a version */
+    int stash, versions;
+    int64_t staleness; /* sum over forwards */
+    pt_schedule_rank found;
+    pt_flaw *flaw;
+} rank_state;
+
+#define FLAW(s, index_, action_, ...)                                                              \
+    (snprintf((s)->flaw->reason, sizeof((s)->flaw->reason), __VA_ARGS__),                          \
+     (s)->flaw->rank = (s)->rank, (s)->flaw->index = (index_), (s)->flaw->action = (action_),      \
+     PT_EINPUT)
+
+static int right_peer(const rank_state *s, pt_action_kind kind)
+{
+    switch (kind) {
+    case PT_RECV_ACT:
+    case PT_SEND_GRAD:
+        return s->rank - 1;
+    case PT_SEND_ACT:
+    case PT_RECV_GRAD:
+        return s->rank + 1;
+    default:
+        return -1;
+    }
+}
+
+static pt_status check_peer(rank_state *s, int index, const pt_action *a)
+{
+    bool message = a->kind >= PT_RECV_ACT;
+    int peer = right_peer(s, a->kind);
+    if (message && (peer < 0 || peer >= s->spec->stages))
+        return FLAW(s, index, *a, "there is no stage on that side of rank %d", s->rank);
+    if (a->peer != peer && message)
+        return FLAW(s, index, *a, "its peer is rank %d and must be rank %d", a->peer, peer);
+    if (a->peer != peer)
+        return FLAW(s, index, *a, "it names rank %d as its peer, but is no message", a->peer);
+    return PT_OK;
+}
+
+static pt_status check_fields(rank_state *s, int index, const pt_action *a)
+{
+    if (a->kind >= PT_ACTION_KINDS)
+        return FLAW(s, index, *a, "%d is no kind of action", a->kind);
+    const struct progress *p = &progress[a->kind];
+    if (!(s->training ? p->training : p->inference))
+        return FLAW(s, index, *a, "it has no place in a span of %s",
+                    s->training ? "training" : "inference");
+    if (a->micro_batch < 0 || a->micro_batch >= s->spec->micro_batches)
+        return FLAW(s, index, *a, "micro-batches of this span are 0 to %d",
+                    s->spec->micro_batches - 1);
+    if (a->step != a->micro_batch / s->spec->per_step)
+        return FLAW(s, index, *a, "it says step %d, but the micro-batch belongs to step %d",
+                    a->step, a->micro_batch / s->spec->per_step);
+    if (a->chunk != 0)
+        return FLAW(s, index, *a, "it names chunk %d, but a rank has only chunk 0", a->chunk);
+    if (a->kind != PT_FORWARD && a->staleness != 0)
+        return FLAW(s, index, *a, "staleness %d stands on an action that is no FORWARD",
+                    a->staleness);
+    return check_peer(s, index, a);
+}
+
+/* ---- what an action changes ---- */
+
+static void count_versions(rank_state *s)
+{
+    int alive = s->versions + (s->users[s->updates] == 0);
+    if (alive > s->found.versions_peak)
+        s->found.versions_peak = alive;
+}
+
+static void begin_stash(rank_state *s, micro_batch *m)
+{
+    m->version = s->updates;
+    if (s->users[m->version]++ == 0)
+        s->versions++;
+    if (++s->stash > s->found.stash_peak)
+        s->found.stash_peak = s->stash;
+}
+
+static void end_stash(rank_state *s, const micro_batch *m)
+{
+    if (--s->users[m->version] == 0)
+        s->versions--;
+    s->stash--;
+}
+
+static void apply(rank_state *s, int index, const pt_action *a)
+{
+    micro_batch *m = &s->of[a->micro_batch];
+    m->done |= progress[a->kind].sets;
+    s->next[a->kind]++;
+    switch (a->kind) {
+    case PT_FORWARD:
+        m->ran_at = index;
+        begin_stash(s, m);
+        break;
+    case PT_INFER:
+        m->ran_at = index;
+        break;
+    case PT_BACKWARD_INPUT:
+        m->input_at = index;
+        m->backward_version = s->updates;
+        break;
+    case PT_BACKWARD_WEIGHT:
+        end_stash(s, m);
+        break;
+    case PT_CLIP:
+        s->clips++;
+        break;
+    case PT_UPDATE:
+        s->updates++;
+        break;
+    default:
+        break;
+    }
+    count_versions(s);
+}
+
+/* ---- what an action may stand on ---- */
+
+static pt_status check_micro_batch(rank_state *s, int index, const pt_action *a)
+{
+    const struct progress *p = &progress[a->kind];
+    const char *name = pt_action_name(a->kind);
+    int done = s->of[a->micro_batch].done, missing = p->needs & ~done;
+    if (done & p->sets)
+        return FLAW(s, index, *a, "it is the second %s of this micro-batch", name);
+    if (missing)
+        return FLAW(s, index, *a, "it comes before the %s of the same micro-batch",
+                    pt_action_name(maker_of(missing & -missing, s->training)));
+    if (p->ordered && a->micro_batch != s->next[a->kind])
+        return FLAW(s, index, *a, "it is out of order: the next %s is that of micro-batch %d", name,
+                    s->next[a->kind]);
+    if (a->kind == PT_BACKWARD_WEIGHT && a->step != s->updates)
+        return FLAW(s, index, *a,
+                    "it would add to the gradient of step %d, whose UPDATE is missing", s->updates);
+    return PT_OK;
+}
+
+/* CLIP and UPDATE */
+static pt_status check_step(rank_state *s, int index, const pt_action *a)
+{
+    const char *name = pt_action_name(a->kind);
+    int last = pt_schedule_last_of(s->spec, a->step);
+    if (a->micro_batch != last)
+        return FLAW(s, index, *a, "it must carry the last micro-batch of its step, which is %d",
+                    last);
+    if (a->step != (a->kind == PT_CLIP ? s->clips : s->updates))
+        return FLAW(s, index, *a, "it is for step %d, but the next %s is that of step %d", a->step,
+                    name, a->kind == PT_CLIP ? s->clips : s->updates);
+    if (s->next[PT_BACKWARD_WEIGHT] <= last)
+        return FLAW(s, index, *a, "it comes before the BACKWARD_WEIGHT of micro-batch %d",
+                    s->next[PT_BACKWARD_WEIGHT]);
+    if (a->kind == PT_CLIP && !s->spec->clip)
+        return FLAW(s, index, *a, "this schedule does not clip");
+    if (a->kind == PT_UPDATE && s->spec->clip && s->clips != a->step + 1)
+        return FLAW(s, index, *a, "the CLIP of step %d is missing before it", a->step);
+    return PT_OK;
+}
+
+/* ---- what must be true at the end ---- */
+
+static pt_status check_finished(rank_state *s, int m, int all)
+{
+    int missing = all & ~s->of[m].done;
+    if (!missing)
+        return PT_OK;
+    int bit = missing & -missing, end = s->schedule->ranks[s->rank].n;
+    pt_action_kind kind = maker_of(bit, s->training);
+    pt_action action = {.kind = (uint8_t)kind,
+                        .micro_batch = m,
+                        .step = m / s->spec->per_step,
+                        .peer = right_peer(s, kind)};
+    int index = bit == SENT_ACT    ? s->of[m].ran_at + 1
+                : bit == SENT_GRAD ? s->of[m].input_at + 1
+                                   : end;
+    return FLAW(s, index, action, "it is missing; here is where it should stand");
+}
+
+static pt_status check_staleness(rank_state *s, int m)
+{
+    const micro_batch *of = &s->of[m];
+    const pt_action *forward = &s->schedule->ranks[s->rank].actions[of->ran_at];
+    int updates = of->backward_version - of->version;
+    if (forward->staleness != updates)
+        return FLAW(s, of->ran_at, *forward,
+                    "it says staleness %d, but this rank makes %d updates between it and its own "
+                    "backward",
+                    forward->staleness, updates);
+    if (s->schedule->synchronous && updates != 0)
+        return FLAW(s, of->ran_at, *forward,
+                    "its staleness is %d, but this schedule promises never to be stale", updates);
+    if (updates > s->found.staleness_max)
+        s->found.staleness_max = updates;
+    s->staleness += updates;
+    return PT_OK;
+}
+
+static pt_status check_end(rank_state *s)
+{
+    int all = GOT_ACT | RAN | SENT_ACT;
+    if (s->training)
+        all |= GOT_GRAD | INPUT | SENT_GRAD | WEIGHT;
+    for (int m = 0; m < s->spec->micro_batches; m++)
+        PT_TRY(check_finished(s, m, all));
+    if (!s->training)
+        return PT_OK;
+    int steps = pt_schedule_steps(s->spec);
+    if (s->updates != steps) {
+        pt_action update = {.kind = PT_UPDATE,
+                            .micro_batch = pt_schedule_last_of(s->spec, s->updates),
+                            .step = s->updates,
+                            .peer = -1};
+        return FLAW(s, s->schedule->ranks[s->rank].n, update, "it is missing");
+    }
+    for (int m = 0; m < s->spec->micro_batches; m++)
+        PT_TRY(check_staleness(s, m));
+    s->found.staleness_mean = (double)s->staleness / s->spec->micro_batches;
+    return PT_OK;
+}
+
+static pt_status walk(rank_state *s)
+{
+    const pt_action_list *list = &s->schedule->ranks[s->rank];
+    for (int i = 0; i < list->n; i++) {
+        const pt_action *a = &list->actions[i];
+        bool of_step = a->kind == PT_CLIP || a->kind == PT_UPDATE;
+        PT_TRY(check_fields(s, i, a));
+        PT_TRY(of_step ? check_step(s, i, a) : check_micro_batch(s, i, a));
+        apply(s, i, a);
+    }
+    return check_end(s);
+}
+
+pt_status pt_schedule_check_rank(const pt_schedule *schedule, int rank, pt_schedule_rank *ret_rank,
+                                 pt_flaw *ret_flaw, pt_error *err)
+{
+    const pt_schedule_spec *spec = &schedule->spec;
+    rank_state s = {.schedule = schedule,
+                    .spec = spec,
+                    .rank = rank,
+                    .training = pt_schedule_trains(schedule),
+                    .flaw = ret_flaw};
+    s.of = calloc((size_t)spec->micro_batches, sizeof(*s.of));
+    s.users = calloc((size_t)pt_schedule_steps(spec) + 1, sizeof(*s.users));
+    pt_status status;
+    if (!s.of || !s.users) {
+        status = pt_fail(err, PT_ENOMEM, "no memory to check a schedule of %d micro-batches",
+                         spec->micro_batches);
+        goto out;
+    }
+    int here = (rank == 0 ? GOT_ACT | SENT_GRAD : 0) |
+               (rank == spec->stages - 1 ? SENT_ACT | GOT_GRAD : 0);
+    for (int m = 0; m < spec->micro_batches; m++)
+        s.of[m].done = here;
+    PT_GOTO(status, walk(&s));
+    *ret_rank = s.found;
+out:
+    free(s.of);
+    free(s.users);
+    return status;
+}

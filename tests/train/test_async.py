@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""Asynchronous training of a scalar model against an independent simulation of the pipeline.
+
+For two and four stages: the loss of every step, warm-up and ragged ends included, and the weights
+after 1 … 8 and after 23 steps, over more than one epoch, with and without weight stashing and
+prediction, for several numbers of micro-batches a step.
+"""
+
+import itertools
+import pathlib
+import tempfile
+import unittest
+
+import numpy as np
+
+import async_reference
+import program
+import safetensors_io
+import tap
+
+# The program computes in float32 (relative rounding 6e-8), the simulation in double. 23 steps of a
+# few dozen roundings each, through a product of four weights, stay well below this; a forward or
+# backward with the weights of a wrong step is off by a hundred times as much (see test_variants).
+TOLERANCE = 2e-5
+
+SAMPLES = 37  # batches of four: ten steps an epoch, the last one with a single sample
+BATCH = 4
+STEPS = 23  # two epochs, each drained, and three steps more
+
+
+def rounded(values):
+    """The float32 neighbours of the values, as Python floats."""
+    return [float(np.float32(v)) for v in values]
+
+
+def problem(stages):
+    x, t, weights = async_reference.example(stages, count=SAMPLES)
+    return rounded(x), rounded(t), [rounded(own) for own in weights]
+
+
+def layer_names(stages):
+    """names[stage][layer]"""
+    return [[f"s{s}w{i}" for i in range(len(w))] for s, w in enumerate(problem(stages)[2])]
+
+
+def partition(stages, folder, options):
+    """The text of a partition file: layers of one weight, two a stage."""
+    names = layer_names(stages)
+    layers = "".join(
+        f"  - {{name: {name}, kind: linear, features: 1, bias: off}}\n"
+        for name in itertools.chain(*names)
+    )
+    begins = ", ".join(own[0] for own in names[1:])
+    return f"""name: scalar-{stages}
+input: {{shape: [1]}}
+layers:
+{layers}loss: {{kind: mse}}
+cuts:
+  {stages}: [{begins}]
+train:
+  dataset: arrays
+  data: {folder}/data.safetensors
+  schedule: async
+  optimizer: sgd
+  momentum: {options.momentum}
+  weight-decay: {options.decay}
+  lr: {options.lr}
+  batch: {options.batch}
+  micro-batch: {options.micro_batch}
+  predict: {"msnag" if options.msnag else "none"}
+  stash: {"on" if options.stash else "off"}
+  in-flight: {options.in_flight}
+  shuffle: off
+  eval-every: 0
+  threads: 1
+"""
+
+
+def train(stages, options, **length):
+    """What the program makes of it: (losses, final weights)."""
+    x, t, weights = problem(stages)
+    names = layer_names(stages)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        column = {"x": x, "y": t}
+        safetensors_io.write(
+            folder / "data.safetensors",
+            {k: np.array(v, np.float32).reshape(-1, 1) for k, v in column.items()},
+        )
+        safetensors_io.write(
+            folder / "init.safetensors",
+            {
+                f"{name}.weight": np.array([[weight]], np.float32)
+                for name, weight in zip(itertools.chain(*names), itertools.chain(*weights))
+            },
+        )
+        (folder / "scalar.yaml").write_text(partition(stages, folder, options))
+        program.run(
+            stages,
+            folder / "scalar.yaml",
+            init=folder / "init.safetensors",
+            save=folder / "saved",
+            log=folder / "log.jsonl",
+            **length,
+        )
+        saved = safetensors_io.read_folder(folder / "saved")
+        return program.losses(folder / "log.jsonl"), [
+            [float(saved[f"{name}.weight"].reshape(())) for name in own] for own in names
+        ]
+
+
+class Async(unittest.TestCase):
+    def compare(self, stages, options, steps, **length):
+        expected_losses, history = async_reference.simulate(*problem(stages), steps, options)
+        losses, weights = train(stages, options, **(length or {"steps": steps}))
+        self.assertEqual(len(losses), steps, "one step record for every optimizer step")
+        for step, (loss, expected) in enumerate(zip(losses, expected_losses)):
+            self.assertAlmostEqual(loss, expected, delta=TOLERANCE, msg=f"loss of step {step}")
+        for stage, (weight, expected) in enumerate(zip(weights, history[-1])):
+            for layer, pair in enumerate(zip(weight, expected)):
+                what = f"weight {layer} of stage {stage}"
+                self.assertAlmostEqual(*pair, delta=TOLERANCE, msg=what)
+
+    def test_every_variant_over_epochs(self):
+        for stages, per_step, msnag, stash in itertools.product(
+            (2, 4), (1, 2, 4), (False, True), (False, True)
+        ):
+            options = async_reference.Options(
+                batch=BATCH, micro_batch=BATCH // per_step, msnag=msnag, stash=stash
+            )
+            with self.subTest(stages=stages, per_step=per_step, msnag=msnag, stash=stash):
+                self.compare(stages, options, STEPS)
+
+    def test_weights_of_each_early_step(self):
+        for stages, steps in itertools.product((2, 4), range(1, 9)):
+            options = async_reference.Options(batch=BATCH, micro_batch=BATCH, msnag=True)
+            with self.subTest(stages=stages, steps=steps):
+                self.compare(stages, options, steps)
+
+    def test_weight_decay_is_foreseen(self):
+        for stash in (False, True):
+            options = async_reference.Options(
+                batch=BATCH, micro_batch=2, msnag=True, stash=stash, decay=0.05
+            )
+            with self.subTest(stash=stash):
+                self.compare(4, options, STEPS)
+
+    def test_more_in_flight(self):
+        options = async_reference.Options(batch=BATCH, micro_batch=2, msnag=True, in_flight=2)
+        self.compare(2, options, STEPS)
+
+    def test_whole_epochs(self):
+        options = async_reference.Options(batch=BATCH, micro_batch=3, msnag=True)
+        self.compare(4, options, 20, epochs=2)
+
+
+class Reference(unittest.TestCase):
+    """The simulation itself: known answers, and that the variants can be told apart."""
+
+    def test_staleness_in_warm_up(self):
+        items = [
+            async_reference.MicroBatch(m, m + 1, samples=1, ends_step=True) for m in range(8)
+        ]
+        lists = [async_reference.stage_list(3 - s, len(items), 0) for s in range(4)]
+        staleness = async_reference.count_staleness(lists, items)
+        self.assertEqual(staleness[0], [0, 1, 2, 3, 3, 3, 3, 3])
+        self.assertEqual(staleness[2], [0, 1, 1, 1, 1, 1, 1, 1])
+        self.assertEqual(staleness[3], [0] * 8)
+
+    def test_prediction_without_decay_has_a_closed_form(self):
+        options = async_reference.Options(lr=1.0, momentum=0.9)
+        moved = [-async_reference.foresee(0.0, 1.0, n, options) for n in range(6)]
+        for got, expected in zip(moved, (0, 0.9, 1.71, 2.439, 3.0951, 3.68559)):
+            self.assertAlmostEqual(got, expected, places=9)
+
+    def test_one_stage_is_plain_momentum(self):
+        options = async_reference.Options(batch=2, micro_batch=1, lr=0.1, momentum=0.5)
+        _, history = async_reference.simulate([1.0, 3.0], [2.0, 1.0], [[1.0]], 2, options)
+        # Gradients 2 mean(x (w x - t)) = 10 w - 5: at 1.0 it is 5, at 0.5 it is 0.
+        self.assertAlmostEqual(history[0][0][0], 0.5, places=12)
+        self.assertAlmostEqual(history[1][0][0], 0.25, places=12)
+
+    def test_variants(self):
+        """Every pair of variants differs by far more than the tolerance of the comparison."""
+        for stages in (2, 4):
+            final = {}
+            for msnag, stash in itertools.product((False, True), (False, True)):
+                options = async_reference.Options(
+                    batch=BATCH, micro_batch=BATCH, msnag=msnag, stash=stash
+                )
+                _, history = async_reference.simulate(*problem(stages), STEPS, options)
+                final[msnag, stash] = np.array(history[-1])
+            for a, b in itertools.combinations(final, 2):
+                with self.subTest(stages=stages, a=a, b=b):
+                    self.assertGreater(np.abs(final[a] - final[b]).max(), 100 * TOLERANCE)
+
+
+if __name__ == "__main__":
+    tap.main()

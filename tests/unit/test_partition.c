@@ -1,0 +1,707 @@
+/* Partition files: every refusal with its place, what blocks expand to, cuts written back, the
+ * files that ship, and a few thousand broken ones. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "suite.h"
+
+#include "pipetrain/partition.h"
+#include "pipetrain/rng.h"
+#include "pipetrain/text.h"
+
+/* ---- helpers ---- */
+
+static pt_partition *parse(const char *text)
+{
+    pt_error err = {0};
+    pt_partition *p = NULL;
+
+    assert_ok(pt_partition_parse("t.yaml", text, strlen(text), &p, &err), &err);
+    return p;
+}
+
+/* The text is refused with a message that begins with "t.yaml:" and `where` and holds `words`. */
+static void refuse(const char *text, const char *where, const char *words)
+{
+    pt_error err = {0};
+    pt_partition *p = NULL;
+    char begin[64];
+
+    snprintf(begin, sizeof begin, "t.yaml:%s: ", where);
+    assert_fails(pt_partition_parse("t.yaml", text, strlen(text), &p, &err), PT_EINPUT, words,
+                 &err);
+    if (strncmp(err.text, begin, strlen(begin)) != 0)
+        fail_msg("message \"%s\" does not begin with \"%s\"", err.text, begin);
+    assert_null(p);
+}
+
+static void assert_node(const pt_partition *p, int i, const char *name, int input0, int input1)
+{
+    const pt_node *node = &p->graph.nodes[i];
+
+    assert_string_equal(node->name, name);
+    assert_int_equal(node->inputs[0], input0);
+    assert_int_equal(node->op.n_inputs, input1 < 0 ? 1 : 2);
+    assert_int_equal(node->op.layer, i);
+    if (input1 >= 0)
+        assert_int_equal(node->inputs[1], input1);
+}
+
+/* A sound file up to its layers (4 lines), for tests that add their own. */
+#define HEAD                                                                                       \
+    "name: tiny\n"                                                                                 \
+    "input: {shape: [2, 8, 8]}\n"                                                                  \
+    "# a remark\n"                                                                                 \
+    "layers:\n"
+#define CONV "  - {name: conv, kind: conv2d, features: 4, kernel: 3, padding: 1}\n"
+#define TAIL                                                                                       \
+    "  - {name: flat, kind: flatten}\n"                                                            \
+    "  - {name: fc, kind: linear, features: 3}\n"
+
+/* ---- what is read ---- */
+
+static void test_everything_is_read(void **state)
+{
+    (void)state;
+    pt_partition *p = parse("name: tiny-1\n"
+                            "input: {shape: [2, 8, 8], mean: [0.1, 0.2], std: [0.5]}\n"
+                            "layers:\n"
+                            "  - name: conv\n"
+                            "    kind: conv2d\n"
+                            "    features: 4\n"
+                            "    kernel: [3, 5]\n"
+                            "    padding: [1, 2]\n"
+                            "    groups: 2\n"
+                            "    bias: off\n"
+                            "  - {name: pool, kind: max-pool, kernel: 2}\n" TAIL
+                            "loss: {kind: cross-entropy, smoothing: 0.1}\n"
+                            "init: he\n"
+                            "cuts:\n"
+                            "  2: [flat]\n"
+                            "  3: [pool, fc]\n"
+                            "train:\n"
+                            "  lr: 5e-2\n"
+                            "  milestones: [60, 120]\n"
+                            "  data: 'synthetic'\n");
+    const pt_op *op = &p->graph.nodes[0].op;
+
+    assert_string_equal(p->file, "t.yaml");
+    assert_string_equal(p->name, "tiny-1");
+    assert_int_equal(p->graph.n_nodes, 4);
+    assert_int_equal(op->kernel[0], 3);
+    assert_int_equal(op->kernel[1], 5);
+    assert_int_equal(op->padding[0], 1);
+    assert_int_equal(op->padding[1], 2);
+    assert_int_equal(op->stride[1], 1);
+    assert_int_equal(op->groups, 2);
+    assert_false(op->bias);
+    assert_int_equal(p->graph.nodes[0].line, 4);
+    assert_int_equal(p->graph.nodes[0].column, 5);
+    assert_int_equal(p->normalisation.n, 2);
+    assert_true(p->normalisation.mean[1] == 0.2 && p->normalisation.std[1] == 0.5);
+    assert_int_equal(p->graph.loss.kind, PT_LOSS_CROSS_ENTROPY);
+    assert_true(p->graph.loss.smoothing == 0.1);
+    assert_int_equal(p->graph.loss.shape.dims[0], 3);
+    assert_int_equal(p->init, PT_INIT_HE);
+    assert_int_equal(p->n_settings, 3);
+    assert_string_equal(p->settings[0].key, "lr");
+    assert_string_equal(p->settings[0].value, "5e-2");
+    assert_string_equal(p->settings[1].value, "60,120");
+    assert_string_equal(p->settings[2].value, "synthetic");
+    assert_int_equal(p->settings[1].line, 21);
+    assert_int_equal(p->settings[1].column, 3);
+    assert_int_equal(pt_partition_cut(p, 1)->begins[0], 0);
+    assert_int_equal(pt_partition_cut(p, 2)->begins[1], 2);
+    assert_int_equal(pt_partition_cut(p, 3)->begins[2], 3);
+    assert_null(pt_partition_cut(p, 4));
+    pt_partition_free(p);
+    pt_partition_free(NULL);
+}
+
+static void test_defaults(void **state)
+{
+    (void)state;
+    pt_partition *p = parse(HEAD CONV TAIL "cuts:\n");
+
+    assert_int_equal(p->init, PT_INIT_PYTORCH);
+    assert_int_equal(p->graph.loss.kind, PT_LOSS_CROSS_ENTROPY);
+    assert_true(p->graph.loss.smoothing == 0);
+    assert_int_equal(p->normalisation.n, 1);
+    assert_true(p->normalisation.mean[0] == 0 && p->normalisation.std[0] == 1);
+    assert_true(p->graph.nodes[0].op.bias);
+    assert_int_equal(p->n_cuts, 1);
+    assert_int_equal(p->n_settings, 0);
+    pt_partition_free(p);
+}
+
+/* A file may begin with a byte order mark, have other line ends, or be JSON. */
+static void test_other_ways_of_writing(void **state)
+{
+    (void)state;
+    pt_partition_free(parse("\xef\xbb\xbf" HEAD CONV TAIL));
+    pt_partition_free(parse("name: a\r\ninput: {shape: [4]}\r\nlayers:\r\n"
+                            "- {name: fc, kind: linear, features: 2}\r\n"));
+    pt_partition_free(parse("{\"name\": \"a\", \"input\": {\"shape\": [4]}, \"layers\": "
+                            "[{\"name\": \"fc\", \"kind\": \"linear\", \"features\": 2}]}"));
+}
+
+/* ---- blocks ---- */
+
+#define RESIDUAL                                                                                   \
+    "name: tiny\n"                                                                                 \
+    "input: {shape: [4, 8, 8]}\n"                                                                  \
+    "blocks:\n"                                                                                    \
+    "  res:\n"                                                                                     \
+    "    parameters: [out, k, project]\n"                                                          \
+    "    layers:\n"                                                                                \
+    "      - {name: conv1, kind: conv2d, features: $out, kernel: $k, padding: [1, 0]}\n"           \
+    "      - {name: skip, kind: conv2d, features: $out, kernel: 1, inputs: [\"@\"], when: "        \
+    "$project}\n"                                                                                  \
+    "      - {name: sum, kind: add, inputs: [conv1, skip]}\n"                                      \
+    "layers:\n"
+
+static void test_blocks_substitute_and_drop(void **state)
+{
+    (void)state;
+    pt_partition *p =
+        parse(RESIDUAL "  - {name: g.0, block: res, out: 6, k: [3, 1], project: on}\n"
+                       "  - {name: g.1, block: res, out: 6, k: [3, 1], project: off}\n"
+                       "  - {name: both, kind: add, inputs: [g.0, g.1]}\n" TAIL);
+
+    assert_node(p, 0, "g.0.conv1", 0, -1);
+    assert_node(p, 1, "g.0.skip", 0, -1);
+    assert_node(p, 2, "g.0.sum", 1, 2);
+    assert_node(p, 3, "g.1.conv1", 3, -1);
+    assert_node(p, 4, "g.1.sum", 4, 3); /* skip is dropped: its name means the block's input */
+    assert_node(p, 5, "both", 3, 5);
+    assert_int_equal(p->graph.nodes[0].op.kernel[0], 3);
+    assert_int_equal(p->graph.nodes[0].op.kernel[1], 1);
+    assert_int_equal(p->graph.nodes[0].op.features, 6);
+    assert_int_equal(p->graph.nodes[3].line, 7); /* the layer's own line, in the block */
+    pt_partition_free(p);
+}
+
+static void test_repeat_is_a_chain(void **state)
+{
+    (void)state;
+    pt_partition *p =
+        parse(RESIDUAL "  - {name: conv, kind: conv2d, features: 4, kernel: 1}\n"
+                       "  - {name: relu, kind: relu}\n"
+                       "  - {name: \"g.{i}\", block: res, repeat: 3, out: 4, k: [3, 1], "
+                       "project: off, inputs: [conv]}\n"
+                       "  - {name: c, kind: concat, inputs: [relu, g.2]}\n" TAIL
+                       "cuts: {2: [g.1], 3: [g.1.sum, c]}\n");
+
+    assert_node(p, 2, "g.0.conv1", 1, -1);
+    assert_node(p, 3, "g.0.sum", 3, 1);
+    assert_node(p, 4, "g.1.conv1", 4, -1);
+    assert_node(p, 7, "g.2.sum", 7, 6);
+    assert_node(p, 8, "c", 2, 8);
+    assert_int_equal(pt_partition_cut(p, 2)->begins[1], 4);
+    assert_int_equal(pt_partition_cut(p, 3)->begins[1], 5);
+    pt_partition_free(p);
+}
+
+/* A block hands its own parameters on, and names inside come first. */
+static void test_nested_blocks(void **state)
+{
+    (void)state;
+    pt_partition *p = parse("name: tiny\n"
+                            "input: {shape: [4]}\n"
+                            "blocks:\n"
+                            "  inner:\n"
+                            "    parameters: [n, from]\n"
+                            "    layers:\n"
+                            "      - {name: fc, kind: linear, features: $n, inputs: [$from]}\n"
+                            "      - {name: act, kind: relu}\n"
+                            "  outer:\n"
+                            "    parameters: [n]\n"
+                            "    layers:\n"
+                            "      - {name: fc, kind: linear, features: $n}\n"
+                            "      - {name: in, block: inner, n: $n, from: fc}\n"
+                            "      - {name: sum, kind: add, inputs: [fc, in]}\n"
+                            "layers:\n"
+                            "  - {name: fc, kind: linear, features: 4}\n"
+                            "  - {name: a, block: outer, n: 5}\n"
+                            "  - {name: fc2, kind: linear, features: 4}\n"
+                            "  - {name: sum, kind: add, inputs: [fc, fc2, input]}\n");
+
+    assert_node(p, 1, "a.fc", 1, -1);
+    assert_node(p, 2, "a.in.fc", 2, -1); /* `from: fc` stands in outer: it means a.fc */
+    assert_node(p, 3, "a.in.act", 3, -1);
+    assert_node(p, 4, "a.sum", 2, 4);
+    assert_int_equal(p->graph.nodes[2].op.features, 5);
+    assert_int_equal(p->graph.nodes[6].inputs[0], 1);
+    assert_int_equal(p->graph.nodes[6].inputs[2], 0);
+    pt_partition_free(p);
+}
+
+static void test_block_errors(void **state)
+{
+    (void)state;
+#define ONE(text) RESIDUAL "  - " text "\n" TAIL
+    refuse(ONE("{name: g, block: rez, out: 4, k: 1, project: on}"), "11:22", "did you mean 'res'?");
+    refuse(ONE("{name: g, block: res, k: 1, project: on}"), "11:5", "lacks the key 'out'");
+    refuse(ONE("{name: g, block: res, out: 4, k: 1, projct: on}"), "11:41",
+           "did you mean 'project'?");
+    refuse(ONE("{name: g, block: res, out: 4, k: 1, project: maybe}"), "11:50", "on or off");
+    refuse(ONE("{name: g, block: res, out: -4, k: 1, project: on}"), "11:32",
+           "'features' of layer 'g.conv1' must be a whole number");
+    refuse(ONE("{name: g, block: res, out: $x, k: 1, project: on}"), "11:32", "outside of a block");
+    refuse(ONE("{name: g, block: res, out: 5, k: [1, 1, 1], project: on}"), "11:38", "3 items");
+    refuse(ONE("{name: g, block: res, out: 6, k: [3, 1], project: off}"), "9:9",
+           "layer 'g.sum': add needs equal shapes");
+    refuse(ONE("{name: g, block: res, out: 4, k: 1, project: on, repeat: 2}"), "11:12",
+           "needs {i}");
+    refuse(ONE("{name: \"g.{i}\", block: res, out: 4, k: 1, project: on}"), "11:12",
+           "add 'repeat: N'");
+    refuse(ONE("{name: \"g.{i}\", block: res, out: 4, k: 1, project: on, repeat: 0}"), "11:68",
+           "from 1 to 10000");
+    refuse(ONE("{name: g, block: res, kind: relu, out: 4, k: 1, project: on}"), "11:5",
+           "either 'kind");
+    refuse("name: t\ninput: {shape: [4]}\nblocks:\n  a:\n    layers:\n"
+           "      - {name: x, block: a}\nlayers:\n  - {name: r, block: a}\n",
+           "6:9", "may not use itself");
+    refuse("name: t\ninput: {shape: [4]}\nblocks:\n  a:\n    parameters: [$n]\n    layers: [1]\n"
+           "layers:\n  - {name: r, block: a}\n",
+           "5:18", "no name of a parameter");
+    refuse("name: t\ninput: {shape: [4]}\nblocks:\n  a:\n    parameters: [repeat]\n"
+           "    layers: [1]\nlayers:\n  - {name: r, block: a}\n",
+           "5:18", "is a key of every layer");
+    refuse("name: t\ninput: {shape: [4]}\nblocks:\n  a: {layers: []}\nlayers:\n"
+           "  - {name: r, block: a}\n",
+           "4:15", "has no layers");
+    refuse("name: t\ninput: {shape: [4]}\nblocks:\n  a: {parameter: [x], layers: [1]}\nlayers:\n"
+           "  - {name: r, block: a}\n",
+           "4:7", "did you mean 'parameters'?");
+    refuse(
+        "name: t\ninput: {shape: [4]}\nblocks:\n  a:\n    parameters: [n]\n    layers:\n"
+        "      - {name: x, kind: linear, features: $m}\nlayers:\n  - {name: r, block: a, n: 1}\n",
+        "7:43", "is no parameter of this block");
+    refuse(HEAD "  - {name: a, block: b}\n", "5:22", "defines no blocks");
+#undef ONE
+}
+
+/* Nested repeats multiply: a short file must not ask for more than a machine holds. */
+static void test_layers_are_bounded(void **state)
+{
+    (void)state;
+    refuse("name: t\ninput: {shape: [4]}\nblocks:\n"
+           "  a: {layers: [{name: 'x{i}', kind: relu, repeat: 10000}]}\n"
+           "  b: {layers: [{name: 'y{i}', block: a, repeat: 10000}]}\n"
+           "layers:\n  - {name: 'z{i}', block: b, repeat: 10000}\n",
+           "4:16", "more than 100000 layers");
+    refuse("name: t\ninput: {shape: [4]}\nblocks:\n"
+           "  a: {layers: [{name: 'x{i}', kind: relu, when: off, repeat: 10000}]}\n"
+           "  b: {layers: [{name: 'y{i}', block: a, repeat: 10000}]}\n"
+           "layers:\n  - {name: 'z{i}', block: b, repeat: 10000}\n",
+           "4:16", "more than 100000 layers");
+}
+
+/* ---- refusals ---- */
+
+static void test_top_level_errors(void **state)
+{
+    (void)state;
+    refuse("", "1:1", "empty");
+    refuse("# nothing\n", "1:1", "empty");
+    refuse("just text\n", "1:1", "must be a mapping");
+    refuse("- a\n", "1:1", "must be a mapping");
+    refuse("name: a\nlayer: 1\n", "2:1", "did you mean 'layers'?");
+    refuse("input: {shape: [4]}\n", "1:1", "lacks the key 'name'");
+    refuse("name: a\n", "1:1", "lacks the key 'input'");
+    refuse("name: a\ninput: {shape: [4]}\n", "1:1", "lacks the key 'layers'");
+    refuse("name: a\nname: b\n", "2:1", "stands here and in line 1");
+    refuse("name: a/b\n", "1:7", "no name of a model");
+    refuse("name:\ninput: 3\n", "1:1", "is empty");
+    refuse("name: a\ninput: {shape: [4]}\nlayers: []\n", "3:9", "is empty");
+    refuse("name: a\ninput: {shape: [4]}\nlayers: {a: 1}\n", "3:9", "must be a list");
+    refuse("name: a\ninput: {shape: [4]}\nlayers: [a]\n", "3:10", "must be a mapping");
+    refuse(HEAD CONV TAIL "init: xavier\n", "8:7", "unknown init 'xavier' (pytorch, he)");
+    refuse(HEAD CONV TAIL "loss: {kind: hinge}\n", "8:14", "cross-entropy, mse");
+    refuse(HEAD CONV TAIL "loss: {smoothing: 0.1}\n", "8:7", "lacks the key 'kind'");
+    refuse(HEAD CONV TAIL "loss: {kind: mse, smoothing: 0.1}\n", "8:30", "leave it out");
+    refuse(HEAD CONV TAIL "loss: {kind: cross-entropy, smoothing: 2}\n", "8:40", "from 0 to 1");
+    refuse(HEAD CONV TAIL "loss: mse\n", "8:7", "must be a mapping");
+    refuse(HEAD CONV TAIL "train: {lr: {a: 1}}\n", "8:13", "one value or a list");
+    refuse(HEAD CONV TAIL "train: {lr: [[1]]}\n", "8:14", "must be one value");
+    refuse(HEAD CONV TAIL "train: 3\n", "8:8", "must be a mapping");
+}
+
+static void test_input_errors(void **state)
+{
+    (void)state;
+    refuse("name: a\ninput: {shape: [1, 2]}\n", "2:16", "not 2 numbers");
+    refuse("name: a\ninput: {shape: 4}\n", "2:16", "must be a list");
+    refuse("name: a\ninput: {shape: [0]}\n", "2:17", "whole number from 1");
+    refuse("name: a\ninput: {shape: [1.5]}\n", "2:17", "whole number");
+    refuse("name: a\ninput: {shape: [0x10]}\n", "2:17", "not '0x10'");
+    refuse("name: a\ninput: {shape: [nan]}\n", "2:17", "not 'nan'");
+    refuse("name: a\ninput: {shape: [1e400]}\n", "2:17", "whole number");
+    refuse("name: a\ninput: {shape: [1000000, 1000000, 9]}\n", "2:16", "elements");
+    refuse("name: a\ninput: {mean: [0]}\n", "2:8", "lacks the key 'shape'");
+    refuse("name: a\ninput: {shape: [3, 2, 2], mean: [0, 1]}\n", "2:33", "has 2 numbers");
+    refuse("name: a\ninput: {shape: [3, 2, 2], std: [0]}\n", "2:33", "from 1e-06");
+    refuse("name: a\ninput: {shape: [3, 2, 2], stdd: [1]}\n", "2:27", "did you mean 'std'?");
+}
+
+static void test_layer_errors(void **state)
+{
+    (void)state;
+    refuse(HEAD "  - {name: c, kind: conv3d}\n" TAIL, "5:21", "did you mean 'conv2d'?");
+    refuse(HEAD "  - {name: c}\n" TAIL, "5:5", "either 'kind");
+    refuse(HEAD "  - {kind: relu}\n" TAIL, "5:5", "lacks a name");
+    refuse(HEAD "  - {name: a b, kind: relu}\n" TAIL, "5:12", "no name of a layer");
+    refuse(HEAD "  - {name: -a, kind: relu}\n" TAIL, "5:12", "no name of a layer");
+    refuse(HEAD "  - {name: input, kind: relu}\n" TAIL, "5:12", "the model's input");
+    refuse(HEAD "  - {name: c, kind: conv2d, features: 4}\n" TAIL, "5:5", "lacks 'kernel'");
+    refuse(HEAD "  - {name: c, kind: conv2d, features: 4, kernal: 3}\n" TAIL, "5:42",
+           "unknown key 'kernal' in layer 'c' of kind conv2d; did you mean 'kernel'?");
+    refuse(HEAD "  - {name: r, kind: relu, kernel: 3}\n" TAIL, "5:27", "unknown key 'kernel'");
+    refuse(HEAD "  - {name: c, kind: conv2d, features: four, kernel: 3}\n" TAIL, "5:39",
+           "not 'four'");
+    refuse(HEAD "  - {name: c, kind: conv2d, features: 4, kernel: [3, 3, 3]}\n" TAIL, "5:50",
+           "[rows, columns]");
+    refuse(HEAD "  - {name: c, kind: conv2d, features: [4, 4], kernel: 3}\n" TAIL, "5:39",
+           "must be one value");
+    refuse(HEAD "  - {name: c, kind: conv2d, features: 4, kernel: 3, bias: 2}\n" TAIL, "5:59",
+           "on or off");
+    refuse(HEAD "  - {name: d, kind: dropout, p: 1}\n" TAIL, "5:33", "from 0 to 0.999");
+    refuse(HEAD "  - {name: d, kind: relu, when: 3}\n" TAIL, "5:33", "on or off");
+    refuse(HEAD CONV CONV TAIL, "6:12", "taken by line 5");
+    refuse(HEAD CONV "  - {name: s, kind: add, inputs: [conv, con]}\n" TAIL, "6:41",
+           "did you mean 'conv'?");
+    refuse(HEAD CONV "  - {name: s, kind: add, inputs: [conv, fc]}\n" TAIL, "6:41",
+           "no layer before this one is called 'fc'");
+    refuse(HEAD CONV "  - {name: s, kind: add, inputs: [conv, \"@\"]}\n" TAIL, "6:41",
+           "this is no block");
+    refuse(HEAD CONV "  - {name: s, kind: add, inputs: [conv, @]}\n" TAIL, "6:41",
+           "write \"@\" in quotes");
+    refuse(HEAD CONV "  - {name: s, kind: add, inputs: conv}\n" TAIL, "6:34", "must be a list");
+    refuse(HEAD CONV "  - {name: s, kind: add, inputs: []}\n" TAIL, "6:34", "1 to 8 layers");
+    refuse(HEAD CONV "  - {name: s, kind: add}\n" TAIL, "6:5", "layer 's': add takes 2 to 8");
+    refuse(HEAD CONV "  - {name: 's{i}', kind: add, inputs: [conv, conv], repeat: 2}\n" TAIL, "6:5",
+           "takes one input, not 2");
+}
+
+static void test_model_errors(void **state)
+{
+    (void)state;
+    refuse(HEAD CONV "  - {name: side, kind: relu}\n"
+                     "  - {name: pool, kind: global-avg-pool, inputs: [conv]}\n",
+           "6:5", "layer 'side' feeds nothing");
+    refuse(HEAD CONV, "5:5", "the last layer 'conv' gives (4, 8, 8), but the loss cross-entropy");
+    refuse(HEAD CONV "loss: {kind: mse}\n", "5:5", "a vector, (F)");
+    refuse(HEAD CONV "  - {name: fc, kind: linear, features: 3}\n", "6:5",
+           "layer 'fc': linear needs features");
+    refuse("name: t\ninput: {shape: [4]}\nlayers:\n  - {name: fc, kind: linear, features: 1}\n",
+           "4:5", "at least 2 classes");
+    pt_partition_free(parse("name: t\ninput: {shape: [4]}\nloss: {kind: mse}\nlayers:\n"
+                            "  - {name: fc, kind: linear, features: 1}\n"));
+}
+
+static void test_cut_errors(void **state)
+{
+    (void)state;
+#define CUT(text) HEAD CONV TAIL "cuts:\n  " text "\n"
+    refuse(CUT("2: [pool]"), "9:7", "names 'pool', which is no layer");
+    refuse(CUT("2: [convv]"), "9:7", "did you mean 'conv'?");
+    refuse(CUT("2: [conv]"), "9:7", "the cut drops stage 1");
+    refuse(CUT("2: []"), "9:6",
+           "needs 1 entries (where stages 2 to 2 begin), but here are 0: it "
+           "drops a stage");
+    refuse(CUT("2: [flat, fc]"), "9:6", "doubles a stage");
+    refuse(CUT("3: [fc, fc]"), "9:11", "the cut doubles layer 'fc'");
+    refuse(CUT("3: [fc, flat]"), "9:11", "the cut reorders: layer 'flat'");
+    refuse(CUT("4: [flat, fc, fc]"), "9:6", "4 stages are more than the 3 layers");
+    refuse(CUT("0: []"), "9:3", "from 1 to");
+    refuse(CUT("two: [fc]"), "9:3", "not 'two'");
+    refuse(CUT("2: fc"), "9:6", "must be a list");
+    refuse(CUT("2: [[fc]]"), "9:7", "must be one value");
+    refuse(CUT("{2: [fc], 2.0: [fc]}"), "9:13", "a second cut into 2 stages");
+    refuse(HEAD CONV "  - {name: r, kind: relu, when: off}\n" TAIL "cuts: {2: [r]}\n", "9:12",
+           "dropped");
+    pt_partition_free(parse(CUT("1: []")));
+#undef CUT
+}
+
+static void test_text_errors(void **state)
+{
+    (void)state;
+    refuse("name: a\ninput: {shape: [4\n", "3:1", "flow sequence");
+    refuse("name: &x a\n", "1:10", "anchors");
+    refuse("name: a\ninput: *x\n", "2:9", "anchors");
+    refuse("name: !!str a\n", "1:13", "tags");
+    refuse(HEAD CONV TAIL "---\nname: b\n", "7:1", "second document");
+    refuse("? [a, b]\n: c\n", "1:3", "a key must be a word");
+    refuse("name: a\nb\xff: c\n", "2:2", "byte 0xff is not text");
+    refuse("name: \xc0\x80\n", "1:7", "byte 0xc0 is not text");
+    refuse("name: \xed\xa0\x80\n", "1:7", "byte 0xed is not text");
+    refuse("name: \x01\n", "1:7", "byte 0x01 is not text");
+    refuse("name: \"a\\0b\"\n", "1:7", "\\0");
+    refuse("a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: 1}}}}}}}}}}}}}}}}\n",
+           "1:64", "nest deeper than 16");
+    /* A zero byte ends no text: the length counts. */
+    pt_error err = {0};
+    pt_partition *p = NULL;
+    assert_fails(pt_partition_parse("t.yaml", "name: a\0b\n", 10, &p, &err), PT_EINPUT, "0x00",
+                 &err);
+}
+
+static void test_large_texts_are_refused(void **state)
+{
+    (void)state;
+    pt_error err = {0};
+    pt_partition *p = NULL;
+    size_t bytes = (2u << 20) + 1;
+    char *text = malloc(bytes);
+
+    assert_non_null(text);
+    memset(text, ' ', bytes);
+    assert_fails(pt_partition_parse("t.yaml", text, bytes, &p, &err), PT_EINPUT, "at most", &err);
+    /* A name as long as the file, in a message that is not. */
+    memset(text, 'x', bytes);
+    memcpy(text, "name: ", 6);
+    assert_fails(pt_partition_parse("t.yaml", text, 100000, &p, &err), PT_EINPUT, "no name", &err);
+    assert_true(strlen(err.text) < 300);
+    free(text);
+}
+
+/* ---- cuts written back ---- */
+
+/* Puts the cut [2] into `text` and expects `expected`. */
+static void rewrite(const char *text, int stages, const char *expected)
+{
+    pt_error err = {0};
+    char *result = NULL;
+    static const int begins[] = {0, 1, 2};
+    pt_partition *p = parse(text);
+
+    assert_ok(pt_partition_with_cut(p, text, begins, stages, &result, &err), &err);
+    assert_string_equal(result, expected);
+    free(result);
+    pt_partition_free(p);
+}
+
+static void test_cuts_are_written_back(void **state)
+{
+    (void)state;
+#define BODY HEAD CONV TAIL
+    rewrite(BODY, 2, BODY "cuts:\n  2: [flat]\n");
+    rewrite(BODY "cuts:\ninit: he\n", 2, BODY "cuts:\n  2: [flat]\ninit: he\n");
+    rewrite(BODY "cuts: # none\n", 3, BODY "cuts: # none\n  3: [flat, fc]\n");
+    rewrite(BODY "cuts: {}\n", 2, BODY "cuts: {2: [flat]}\n");
+    rewrite(BODY "cuts: {2: [fc]} # x\n", 2, BODY "cuts: {2: [flat]} # x\n");
+    rewrite(BODY "cuts: {2: [fc]}\n", 3, BODY "cuts: {2: [fc], 3: [flat, fc]}\n");
+    rewrite(BODY "cuts:\n  2: [fc] # ours\n# end\n", 3,
+            BODY "cuts:\n  2: [fc] # ours\n  3: [flat, fc]\n# end\n");
+    rewrite(BODY "cuts:\n  2: [fc] # ours\n", 2, BODY "cuts:\n  2: [flat] # ours\n");
+    rewrite(BODY "cuts:\n    3: [flat, fc]\ninit: he", 2,
+            BODY "cuts:\n    2: [flat]\n    3: [flat, fc]\ninit: he");
+    rewrite(BODY "cuts:\n  2:\n    - \"fc\"\n  3: # c\n    - flat\n    - fc\n", 2,
+            BODY "cuts:\n  2:\n    [flat]\n  3: # c\n    - flat\n    - fc\n");
+    rewrite(BODY "cuts:\n  2: [fc]", 3, BODY "cuts:\n  2: [fc]\n  3: [flat, fc]");
+    rewrite("name: a\ninput: {shape: [9]}\nlayers:\n"
+            "- {name: a, kind: relu}\n- {name: b, kind: relu}\n- {name: c, kind: relu}",
+            2,
+            "name: a\ninput: {shape: [9]}\nlayers:\n"
+            "- {name: a, kind: relu}\n- {name: b, kind: relu}\n- {name: c, kind: relu}\n"
+            "cuts:\n  2: [b]\n");
+    rewrite(BODY "cuts:\r\n  2: [fc]\r\n", 2, BODY "cuts:\r\n  2: [flat]\r\n");
+#undef BODY
+}
+
+static void test_cuts_that_cannot_be_written_back(void **state)
+{
+    (void)state;
+    pt_error err = {0};
+    char *result = NULL;
+    const char *flow = "{name: a, input: {shape: [4]}, layers: [{name: x, kind: relu}, "
+                       "{name: y, kind: relu}]}";
+    pt_partition *p = parse(flow);
+
+    assert_fails(pt_partition_with_cut(p, flow, (const int[]){0, 1}, 2, &result, &err), PT_EINPUT,
+                 "cannot be put into this layout", &err);
+    assert_fails(pt_partition_with_cut(p, flow, (const int[]){0, 2}, 2, &result, &err), PT_EINPUT,
+                 "ascend", &err);
+    assert_null(result);
+    pt_partition_free(p);
+}
+
+/* ---- the files that ship ---- */
+
+typedef struct shipped {
+    const char *name;
+    int64_t parameters;
+    int nodes;
+} shipped;
+
+/* Parameters as PyTorch's models of the same layers count them. */
+static const shipped files[] = {
+    {"mlp", 784 * 256 + 256 + 256 * 128 + 128 + 128 * 10 + 10, 6},
+    {"lenet5", 61706, 12},
+    {"wrn-10-1", 77562, 28},
+    {"wrn-16-4", 2748602, 50},
+    {"resnet-18", 11173962, 67},
+    {"resnet-32", 464154 + 2752, 114},
+    {"vgg-11", 9231114, 31},
+};
+
+enum { N_FILES = sizeof files / sizeof files[0] };
+
+static char *read_shipped(const char *name)
+{
+    pt_error err = {0};
+    const char *root = getenv("PT_SOURCE_ROOT");
+    char path[4096], *text = NULL;
+    size_t bytes = 0;
+
+    snprintf(path, sizeof path, "%s/partitions/%s.yaml", root ? root : ".", name);
+    assert_ok(pt_text_read_file(path, &text, &bytes, &err), &err);
+    return text;
+}
+
+static void test_shipped_files(void **state)
+{
+    (void)state;
+    for (int f = 0; f < N_FILES; f++) {
+        char *text = read_shipped(files[f].name);
+        pt_partition *p = parse(text);
+        assert_string_equal(p->name, files[f].name);
+        assert_int_equal(p->graph.n_nodes, files[f].nodes);
+        assert_int_equal(pt_graph_parameters(&p->graph, 0, p->graph.n_nodes), files[f].parameters);
+        assert_int_equal(p->graph.loss.shape.dims[0], 10);
+        for (int stages = 1; stages <= 4; stages *= 2) {
+            pt_error err = {0};
+            pt_stage_spec *specs = NULL;
+            const pt_cut *cut = pt_partition_cut(p, stages);
+            assert_non_null(cut);
+            assert_ok(pt_stage_specs_new(&p->graph, cut->begins, stages, &specs, &err), &err);
+            pt_stage_specs_free(specs, stages);
+        }
+        assert_true(p->n_settings > 0);
+        assert_string_equal(p->settings[0].key, "data");
+        pt_partition_free(p);
+        free(text);
+    }
+}
+
+/* ---- broken files ---- */
+
+static const char *const shards[] = {"{",   "}",   "[",  "]",   ": ",  "- ",     "\n", "  ",  "$",
+                                     "@",   "\"",  "'",  "#",   "&a ", "*a ",    "|",  ">",   "!",
+                                     "---", "{i}", "-1", "1e9", ",",   "repeat", "?",  "%",   "\t",
+                                     "...", "0",   "$k", "\\",  "\r",  "block",  "99", "off", "<<"};
+
+enum { N_SHARDS = sizeof shards / sizeof shards[0], MUTANTS = 6000, MOST_BYTES = 8192 };
+
+/* Removes, copies, overwrites or inserts a few bytes; returns the new length. */
+static size_t mutate(pt_rng *rng, char *text, size_t n)
+{
+    for (uint32_t k = 1 + pt_rng_below(rng, 4); k > 0 && n > 0; k--) {
+        size_t at = pt_rng_below(rng, (uint32_t)n), from = pt_rng_below(rng, (uint32_t)n);
+        size_t span = 1 + pt_rng_below(rng, 24);
+        const char *shard = shards[pt_rng_below(rng, N_SHARDS)];
+        size_t length = strlen(shard);
+        span = span > n - at ? n - at : span;
+        switch (pt_rng_below(rng, 4)) {
+        case 0:
+            memmove(text + at, text + at + span, n - at - span);
+            n -= span;
+            break;
+        case 1:
+            span = span > n - from ? n - from : span;
+            memmove(text + at, text + from, span);
+            break;
+        case 2:
+            text[at] = (char)pt_rng_below(rng, 256);
+            break;
+        default:
+            if (n + length > MOST_BYTES)
+                break;
+            memmove(text + at + length, text + at, n - at);
+            memcpy(text + at, shard, length);
+            n += length;
+        }
+    }
+    return n;
+}
+
+/* Whatever the bytes: an answer, and a message with a place when it is no. Cuts that can be written
+ * back must then be there. */
+static void try_mutant(pt_rng *rng, const char *base, int *accepted)
+{
+    pt_error err = {0};
+    pt_partition *p = NULL;
+    char buffer[MOST_BYTES], *rewritten = NULL;
+    size_t n = strlen(base);
+
+    assert_true(n <= MOST_BYTES);
+    memcpy(buffer, base, n);
+    n = mutate(rng, buffer, n);
+    char *text = malloc(n + 1); /* just as long as the text, so that overruns are seen */
+    assert_non_null(text);
+    memcpy(text, buffer, n);
+    text[n] = 0;
+    pt_status status = pt_partition_parse("m.yaml", text, n, &p, &err);
+    if (status == PT_OK) {
+        (*accepted)++;
+        if (p->graph.n_nodes >= 2 &&
+            pt_partition_with_cut(p, text, (const int[]){0, 1}, 2, &rewritten, &err) == PT_OK)
+            free(rewritten);
+    } else {
+        assert_int_equal(status, PT_EINPUT);
+        assert_int_equal(strncmp(err.text, "m.yaml:", 7), 0);
+    }
+    pt_partition_free(p);
+    free(text);
+}
+
+static void test_mutants_do_no_harm(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"lenet5", "resnet-32", "wrn-16-4"};
+    char *bases[4] = {strdup(RESIDUAL "  - {name: \"g.{i}\", block: res, repeat: 3, out: 4, "
+                                      "k: [3, 1], project: off}\n" TAIL "cuts: {2: [g.1]}\n")};
+    int accepted = 0;
+    pt_rng rng;
+
+    for (int i = 0; i < 3; i++)
+        bases[i + 1] = read_shipped(names[i]);
+    for (uint64_t m = 0; m < MUTANTS; m++) {
+        pt_rng_init(&rng, 11, PT_RNG_CHECK, m, 1);
+        try_mutant(&rng, bases[m % 4], &accepted);
+    }
+    /* Mutations in comments do nothing, most others do: both ends were reached. */
+    assert_true(accepted > MUTANTS / 100);
+    assert_true(accepted < MUTANTS / 2);
+    for (int i = 0; i < 4; i++)
+        free(bases[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_everything_is_read),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_other_ways_of_writing),
+        cmocka_unit_test(test_blocks_substitute_and_drop),
+        cmocka_unit_test(test_repeat_is_a_chain),
+        cmocka_unit_test(test_nested_blocks),
+        cmocka_unit_test(test_block_errors),
+        cmocka_unit_test(test_layers_are_bounded),
+        cmocka_unit_test(test_top_level_errors),
+        cmocka_unit_test(test_input_errors),
+        cmocka_unit_test(test_layer_errors),
+        cmocka_unit_test(test_model_errors),
+        cmocka_unit_test(test_cut_errors),
+        cmocka_unit_test(test_text_errors),
+        cmocka_unit_test(test_large_texts_are_refused),
+        cmocka_unit_test(test_cuts_are_written_back),
+        cmocka_unit_test(test_cuts_that_cannot_be_written_back),
+        cmocka_unit_test(test_shipped_files),
+        cmocka_unit_test(test_mutants_do_no_harm),
+    };
+    return cmocka_run_group_tests_name("partition", tests, NULL, NULL);
+}
