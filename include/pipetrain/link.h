@@ -1,6 +1,8 @@
 /* A link carries what crosses one cut in one direction: fixed slots, one communicator of its own,
- * MPI_Isend/MPI_Irecv, receives posted before compute. The order of messages is the order of the
- * schedule, so tag = slot, round robin, and nothing is ever allocated after opening.
+ * MPI_Issend/MPI_Irecv, receives posted before compute. The order of messages is the order of the
+ * schedule, so tag = slot, round robin, and nothing is ever allocated after opening. A slot is free
+ * again when the receiver has matched its message, whatever its length: a sender is ahead by the
+ * slots of both sides at most, and no transport buffers in between.
  *
  * Sending rank                             Receiving rank
  *   buffer = pt_link_send_slot()   waits     (receives are posted from the start)
@@ -26,16 +28,20 @@ typedef struct pt_link_spec {
     int from, to;      /* ranks; a pair of neighbours */
     int slots;         /* >= 1; 2 unless a test wants otherwise */
     size_t slot_bytes; /* longest message */
-    bool blocking;     /* MPI_Issend and wait, to prove that nothing relies on eager buffering */
+    bool blocking;     /* pt_link_send waits for the match: a second proof that nothing relies on
+                          eager buffering */
     /* slots · slot_bytes of host memory for the slots, from the backend's host_new; slot i begins
      * at buffer + i · slot_bytes. Owned by the caller, outlives the link. */
     void *buffer;
 } pt_link_spec;
 
-/* Opens one link; called by both ends, in the same order of links on both. */
+/* Opens one link; called by both ends, which wait for each other. All ranks open their links in one
+ * common order (edge by edge from the first stage, say), or a ring of ranks could wait in a circle.
+ * PT_EINTERNAL when the two ends differ in what they open. */
 pt_status pt_link_open(pt_world *world, const pt_link_spec *spec, pt_link **ret_link,
                        pt_error *err);
-/* Cancels receives that are still posted. NULL is fine. */
+/* Cancels receives that are still posted; flush a sender first. NULL is fine. Close before the
+ * world. */
 void pt_link_close(pt_link *link);
 
 /* Sender: the next slot, once the message that last used it has left. */

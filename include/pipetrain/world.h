@@ -28,9 +28,13 @@ typedef enum pt_purpose {
 
 /* Starts MPI (MPI_THREAD_FUNNELED) and makes every communicator. PT_ECOMM. */
 pt_status pt_world_open(int *argc, char ***argv, pt_world **ret_world, pt_error *err);
-/* Ends MPI in an orderly way; all ranks must call it. NULL is fine. */
+/* Ends MPI in an orderly way; all ranks must call it, and it waits for them. After a failure, or
+ * once the stop flag is set, it waits a second at most and leaves MPI open if another rank has not
+ * come: the launcher then ends the run when this process ends, so end with a code other than 0.
+ * NULL is fine. Links and mail are closed before. */
 void pt_world_close(pt_world *world);
-/* Ends every rank of the run with this exit code, at once. */
+/* Ends every rank of the run with this exit code, at once. Flushes stdio. Open MPI's mpirun gives
+ * ranks that catch SIGTERM its odls_base_sigkill_timeout (1 s by default) before SIGKILL. */
 _Noreturn void pt_world_abort(pt_world *world, int exit_code);
 
 /* Before pt_world_open: is this the process that should speak about a bad command line? */
@@ -48,10 +52,14 @@ void pt_world_describe(const pt_world *world, char *text, size_t size);
  * set returns PT_EINTERRUPTED. */
 void pt_world_watch(pt_world *world, const volatile int *stop);
 
+/* Collectives: all ranks call them in the same order for each purpose, but the same moment matters
+ * only where data must come: a root does not wait for ranks that are late for a short message.
+ * PT_ECOMM when the ranks disagree on a length. A purpose whose call has failed stays out of step:
+ * end the run. */
 pt_status pt_world_broadcast(pt_world *world, pt_purpose purpose, int root, void *data,
                              size_t bytes, pt_error *err);
 /* `bytes` may differ from rank to rank; ret_data (root only) has room for their sum, in rank order,
- * and counts[r] says how many rank r gave. */
+ * and counts[r] (root only, else NULL) says how many rank r gave. */
 pt_status pt_world_gather(pt_world *world, pt_purpose purpose, int root, const void *data,
                           size_t bytes, const size_t *counts, void *ret_data, pt_error *err);
 pt_status pt_world_barrier(pt_world *world, pt_purpose purpose, pt_error *err);
@@ -74,7 +82,9 @@ void pt_mail_close(pt_mail *mail);
 bool pt_mail_post(pt_mail *mail, const void *record);
 /* Rank 0: copies one record that has arrived and names its sender; false when there is none. */
 bool pt_mail_take(pt_mail *mail, void *ret_record, int *ret_sender);
-/* Any rank but 0: waits until everything posted has left. */
+/* Any rank but 0: waits until everything posted has left, which needs nothing of rank 0 if it had
+ * taken all before. To end: each sender posts a record that says it is the last and flushes; rank 0
+ * takes until it has one of these from each. */
 pt_status pt_mail_flush(pt_mail *mail, pt_error *err);
 
 #endif

@@ -25,6 +25,20 @@ struct pt_console {
     int64_t samples, correct, steps;
 };
 
+/* Is there a person at the other end? Under mpirun a rank's output is always a pseudo-terminal of
+ * mpirun's, wherever mpirun's own output goes, so mpirun is the one to ask. */
+static bool is_terminal(const pt_run *run, FILE *out)
+{
+    if (!isatty(fileno(out)))
+        return false;
+    if (!pt_world_under_mpirun(run->world))
+        return true;
+    char link[64], target[64] = "";
+    snprintf(link, sizeof link, "/proc/%ld/fd/1", (long)getppid());
+    ssize_t n = readlink(link, target, sizeof target - 1);
+    return n > 0 && (strncmp(target, "/dev/pts/", 9) == 0 || strncmp(target, "/dev/tty", 8) == 0);
+}
+
 pt_status pt_console_open(pt_run *run, pt_console **ret_console, pt_error *err)
 {
     pt_console *c = calloc(1, sizeof *c);
@@ -32,7 +46,7 @@ pt_status pt_console_open(pt_run *run, pt_console **ret_console, pt_error *err)
         return pt_fail(err, PT_ENOMEM, "no memory for the console");
     c->run = run;
     c->out = run->console;
-    c->bar = run->settings->progress && isatty(fileno(c->out));
+    c->bar = run->settings->progress && is_terminal(run, c->out);
     c->every = run->settings->log_every;
     if (c->every == 0)
         c->every = (run->steps_per_epoch + LINES_PER_EPOCH - 1) / LINES_PER_EPOCH;

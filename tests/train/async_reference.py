@@ -58,7 +58,7 @@ def cut_epoch(count, options):
 def stage_list(depth, count, in_flight):
     """The fixed order of one stage: warm-up forwards, then one forward, one backward in turn, then
     the backwards that are left. Entries are ("forward" | "backward", micro-batch)."""
-    warm_up = min(depth + in_flight, count)
+    warm_up = min(depth * (1 + in_flight), count)
     order = [("forward", m) for m in range(warm_up)]
     for m in range(warm_up, count):
         order += [("forward", m), ("backward", m - warm_up)]
