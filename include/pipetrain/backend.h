@@ -201,7 +201,8 @@ struct pt_backend {
 
 /* The backends of this build, best first, ended by NULL. */
 const pt_backend_row *const *pt_backend_rows(void);
-/* Their names, ended by NULL. */
+/* Their names, ended by NULL; choices: with "auto" before them. */
+const char *const *pt_backend_choices(void);
 const char *const *pt_backend_names(void);
 /* The row called `name` ("auto": the first that opens here), or NULL. */
 const pt_backend_row *pt_backend_find(const char *name);

@@ -20,7 +20,7 @@ typedef enum pt_purpose {
     PT_FOR_PARTITION, /* broadcast: partition text and options */
     PT_FOR_STATUS,    /* reduced: has any rank failed? and its message */
     PT_FOR_CLIP,      /* gathered and broadcast: norm parts, clip scale */
-    PT_FOR_STOP,      /* broadcast: stop flag at step boundaries */
+    PT_FOR_STOP,      /* one to all: this rank ends the run, having said why */
     PT_FOR_METRICS,   /* many to rank 0: step records, timings */
     PT_FOR_ANSWERS,   /* last stage to rank 0: predictions of --infer and evaluation */
     PT_PURPOSES
@@ -36,6 +36,8 @@ void pt_world_close(pt_world *world);
 /* Ends every rank of the run with this exit code, at once. Flushes stdio. Open MPI's mpirun gives
  * ranks that catch SIGTERM its odls_base_sigkill_timeout (1 s by default) before SIGKILL. */
 _Noreturn void pt_world_abort(pt_world *world, int exit_code);
+/* Has another rank called pt_world_abort? The signal that then arrives here is not news. */
+bool pt_world_is_aborting(const pt_world *world);
 
 /* Before pt_world_open: is this the process that should speak about a bad command line? */
 bool pt_world_is_first_process(void);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "app.h"
-#include "pipetrain/check.h"
+#include "pipetrain/inspect.h"
 #include "pipetrain/log.h"
 #include "pipetrain/run.h"
 
@@ -18,8 +18,10 @@ static pt_status end_all(pt_world *world, const pt_run *run, pt_status status, p
     pt_fail_within(err, "%s", where);
     if (pt_world_size(world) == 1)
         return status;
-    /* Every rank gets an interrupt of its own; rank 0's word is enough. */
-    if (status != PT_EINTERRUPTED || pt_world_rank(world) == 0)
+    /* Every rank gets a signal of its own: one word is enough, rank 0's or that of whoever failed.
+     */
+    bool signalled = status == PT_EINTERRUPTED;
+    if (!signalled || (pt_world_rank(world) == 0 && !pt_world_is_aborting(world)))
         pt_log(PT_LOG_ERROR, "%s", err->text);
     pt_world_abort(world, pt_status_exit_code(status));
 }

@@ -25,7 +25,8 @@ static char *program_folder(void)
 
 char *pt_app_default_partition(void)
 {
-    static const char *const places[] = {"", "../", "../../"}; /* beside it, or above a build folder */
+    static const char *const places[] = {"", "../",
+                                         "../../"}; /* beside it, or above a build folder */
     if (access(DEFAULT_FILE, R_OK) == 0)
         return strdup(DEFAULT_FILE);
     char *folder = program_folder(), *path = NULL;

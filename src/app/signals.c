@@ -1,6 +1,6 @@
-/* Ctrl-C. The handler only sets a flag: the loop that sees it reports and leaves in order. If nobody
- * sees it within a second (an op that takes very long, a system call that hangs), SIGALRM ends the
- * process, so that all ranks are gone within two seconds whatever they were doing. */
+/* Ctrl-C. The handler only sets a flag: the loop that sees it reports and leaves in order. If
+ * nobody sees it within a second (an op that takes very long, a system call that hangs), SIGALRM
+ * ends the process, so that all ranks are gone within two seconds whatever they were doing. */
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>

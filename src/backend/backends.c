@@ -13,7 +13,8 @@ static const pt_backend_row *const rows[] = {
     NULL,
 };
 
-static const char *const names[] = {
+static const char *const choices[] = {
+    "auto",
 #ifdef HAVE_ONEDNN
     "onednn",
 #endif
@@ -26,9 +27,14 @@ const pt_backend_row *const *pt_backend_rows(void)
     return rows;
 }
 
+const char *const *pt_backend_choices(void)
+{
+    return choices;
+}
+
 const char *const *pt_backend_names(void)
 {
-    return names;
+    return choices + 1;
 }
 
 static bool opens(const pt_backend_row *row)

@@ -1,9 +1,9 @@
 /* What is said to all ranks, or by all: broadcast, gather, barrier, agreement, clock offset.
  *
- * Every one is a star of point-to-point messages around its root (mpi.h says why). A message that
- * is longer than one MPI count can say goes in chunks; an empty one still goes, so that a barrier
- * is a gather and a broadcast of nothing. */
-#include "mpi.h"
+ * Every one is a star of point-to-point messages around its root (comm_mpi.h says why). A message
+ * that is longer than one MPI count can say goes in chunks; an empty one still goes, so that a
+ * barrier is a gather and a broadcast of nothing. */
+#include "comm_mpi.h"
 
 #include <string.h>
 

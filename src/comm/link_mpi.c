@@ -14,7 +14,7 @@
  * A message goes in chunks of at most world->chunk_bytes. The receiver has posted as many as its
  * slot could need before it knows the length, so the sender always sends that many: empty ones at
  * the end. All carry the slot's number as their tag and arrive in order. */
-#include "mpi.h"
+#include "comm_mpi.h"
 
 #include <stdlib.h>
 

@@ -5,7 +5,7 @@
  * Rank 0 keeps a receive posted for every slot of every sender, so a sender that stops posting can
  * always flush, even while rank 0 is busy elsewhere; they are served in the order in which they
  * were posted, which is the order of matching. */
-#include "mpi.h"
+#include "comm_mpi.h"
 
 #include <stdlib.h>
 #include <string.h>

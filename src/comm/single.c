@@ -51,6 +51,12 @@ void pt_world_close(pt_world *world)
     free(world);
 }
 
+bool pt_world_is_aborting(const pt_world *world)
+{
+    (void)world;
+    return false;
+}
+
 void pt_world_abort(pt_world *world, int exit_code)
 {
     (void)world;

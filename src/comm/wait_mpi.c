@@ -1,5 +1,5 @@
 /* Waiting, and MPI's errors in words. */
-#include "mpi.h"
+#include "comm_mpi.h"
 
 #include <sched.h>
 #include <string.h>

@@ -2,7 +2,7 @@
  *
  * Errors return (MPI_ERRORS_RETURN) on every communicator; an MPI that ended the process by itself
  * could not say which rank, stage and micro-batch it was about. */
-#include "mpi.h"
+#include "comm_mpi.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -17,7 +17,8 @@
 enum {
     MESSAGE_BYTES = 1 << 30, /* 1 GiB, safely an int */
     /* How long an end after a failure waits for the other ranks to come to their end too. */
-    CLOSE_NS = 1000 * 1000 * 1000
+    CLOSE_NS = 1000 * 1000 * 1000,
+    ANNOUNCE_NS = 20 * 1000 * 1000 /* for all ranks together */
 };
 
 /* ---- before MPI_Init --------------------------------------------------------------------------*/
@@ -225,8 +226,36 @@ void pt_comm_free(const pt_world *world, MPI_Comm *comm)
     *comm = MPI_COMM_NULL;
 }
 
+/* Tells the others, as far as that is possible in a moment: a launcher ends them by a signal, and
+ * they should know whose failure it was. */
+static void announce_end(pt_world *world)
+{
+    static const char word = 1;
+    int64_t deadline = pt_clock_ns() + ANNOUNCE_NS;
+    MPI_Comm comm = world->comms[PT_FOR_STOP];
+    for (int r = 0; r < world->size && comm != MPI_COMM_NULL; r++) {
+        MPI_Request request = MPI_REQUEST_NULL;
+        int done = 0;
+        if (r == world->rank || MPI_Isend(&word, 1, MPI_BYTE, r, 0, comm, &request) != MPI_SUCCESS)
+            continue;
+        while (!done && pt_clock_ns() < deadline)
+            if (MPI_Test(&request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS)
+                break;
+    }
+}
+
+bool pt_world_is_aborting(const pt_world *world)
+{
+    int arrived = 0;
+    MPI_Comm comm = world->comms[PT_FOR_STOP];
+    return world->size > 1 && comm != MPI_COMM_NULL &&
+           MPI_Iprobe(MPI_ANY_SOURCE, 0, comm, &arrived, MPI_STATUS_IGNORE) == MPI_SUCCESS &&
+           arrived;
+}
+
 void pt_world_abort(pt_world *world, int exit_code)
 {
+    announce_end(world);
     fflush(NULL); /* MPI_Abort throws away what stdio still holds */
     /* Alone there is nobody to tell, and MPI_Abort would add a banner of its own. */
     if (world->size > 1 || world->under_mpirun)

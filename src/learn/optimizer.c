@@ -29,8 +29,8 @@ static pt_status nesterov_step(pt_backend *b, const pt_optimizer_spec *spec, dou
                                double scale, size_t n, float *dev_theta, float *const dev_state[],
                                const float *dev_gradient, pt_error *err)
 {
-    return sgd_like(b, spec, /*nesterov=*/true, lr, scale, n, dev_theta, dev_state[0],
-                    dev_gradient, err);
+    return sgd_like(b, spec, /*nesterov=*/true, lr, scale, n, dev_theta, dev_state[0], dev_gradient,
+                    err);
 }
 
 static const pt_optimizer_row rows[] = {

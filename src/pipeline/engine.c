@@ -333,6 +333,8 @@ static pt_status run_update(pt_engine *e, pt_error *err)
 {
     pt_weights *weights = pt_stage_weights(e->spec.stage);
     int64_t start = pt_clock_ns();
+    if (e->spec.fail_at_update)
+        return pt_fail(err, PT_EINTERNAL, "told to fail here by --fail-at");
     double lr = pt_weights_lr(weights);
     PT_TRY(pt_weights_update(weights, e->spec.clip > 0 ? e->clip.scale : 1, err));
     pt_timing *t = &e->timings[e->action->micro_batch];

@@ -58,15 +58,6 @@
                                                        .command_line_only = true                   \
     }
 
-static const char *const *backend_names(void)
-{
-    static const char *names[8] = {"auto"};
-    const char *const *known = pt_backend_names();
-    for (int i = 0; known[i] && i < 6; i++)
-        names[i + 1] = known[i];
-    return names;
-}
-
 const pt_option pt_settings_rows[] = {
     FLAG_HERE("help", TO_DO, help, "Print this text and exit."),
     FLAG_HERE("version", TO_DO, version, "Print the version and exit."),
@@ -147,7 +138,7 @@ const pt_option pt_settings_rows[] = {
     FLAG("blocking-sends", PIPELINE, blocking_sends,
          "Every send waits until it is received (MPI_Issend). Slow; proves that nothing relies on "
          "buffering."),
-    CHOICE("backend", MACHINE, backend, backend_names, "What computes."),
+    CHOICE("backend", MACHINE, backend, pt_backend_choices, "What computes."),
     INT("threads", MACHINE, threads, "T", 1, 1024, "CPU threads per rank."),
     TEXT("log", OUTPUT, log, "FILE.jsonl",
          "One JSON object a line: the run, every step, every evaluation."),

@@ -221,6 +221,7 @@ static pt_status open_engine(pt_run *run, pt_error *err)
         .seed = (uint64_t)s->seed,
         .clip = s->infer ? 0 : s->clip,
         .blocking_sends = s->blocking_sends,
+        .fail_at_update = s->fail_at == run->rank,
         .link_slots = pt_schedule_slots(&(pt_schedule_spec){.in_flight = (int)s->in_flight}),
         .slots = peak(run, /*versions=*/false),
         .largest_samples = most,

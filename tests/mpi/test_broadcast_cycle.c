@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "../../src/comm/mpi.h"
+#include "../../src/comm/comm_mpi.h"
 #include "pipetrain/link.h"
 #include "tap.h"
 

@@ -2,7 +2,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "../../src/comm/mpi.h"
+#include "../../src/comm/comm_mpi.h"
 #include "pipetrain/clock.h"
 #include "tap.h"
 

@@ -581,7 +581,7 @@ static void test_shipped_files(void **state)
             pt_stage_specs_free(specs, stages);
         }
         assert_true(p->n_settings > 0);
-        assert_string_equal(p->settings[0].key, "data");
+        assert_string_equal(p->settings[0].key, "dataset");
         pt_partition_free(p);
         free(text);
     }

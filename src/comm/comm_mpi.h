@@ -6,8 +6,8 @@
  * interrupted; MPI_Ibcast and its like cannot, and would go on writing into memory that the caller
  * has given up. They are stars, not trees: a rank in the middle of a tree passes nothing on while
  * it computes, since MPI moves nothing unless asked. */
-#ifndef PIPETRAIN_COMM_MPI_H
-#define PIPETRAIN_COMM_MPI_H
+#ifndef PIPETRAIN_COMM_COMM_MPI_H
+#define PIPETRAIN_COMM_COMM_MPI_H
 
 #include <mpi.h>
 

@@ -4,7 +4,7 @@
  * wrong scales), and single elements, the largest ones and arbitrary ones (which show gradients
  * that are missing). The loss is fp32 inside, and relu and max-pool have kinks, so a difference is
  * only as good as its step: several are tried, and the one that agrees best counts. */
-#include "pipetrain/check.h"
+#include "pipetrain/inspect.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* --check: every stage is opened in turn, in this one process, and profiled; then the simulator
  * plays the schedule with what was measured. */
-#include "pipetrain/check.h"
+#include "pipetrain/inspect.h"
 
 #include <stdlib.h>
 

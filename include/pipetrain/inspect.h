@@ -1,6 +1,6 @@
 /* --check and --check-gradients: looking before running. */
-#ifndef PIPETRAIN_CHECK_H
-#define PIPETRAIN_CHECK_H
+#ifndef PIPETRAIN_INSPECT_H
+#define PIPETRAIN_INSPECT_H
 
 #include <stdio.h>
 
