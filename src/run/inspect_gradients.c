@@ -16,10 +16,11 @@
 
 enum { ELEMENTS = 6, MOST_SAMPLES = 8 };
 
-/* Relative to the tensor's gradient norm (direction) or its largest element. The noise of an fp32
- * loss divided by the smallest step below is about 1e-7 / 1e-3 of the gradient's own size. */
-static const double BOUND = 0.02;
-static const double STEPS[] = {1e-1, 3e-2, 1e-2, 3e-3};
+/* Relative to the norm of the tensor's gradient. Kinks that lie closer than a step, and the noise
+ * of an fp32 loss over a small step, leave up to two percent in a deep network; a gradient that is
+ * wrong is off by a tenth and more. */
+static const double BOUND = 0.03;
+static const double STEPS[] = {1e-1, 3e-2, 1e-2, 3e-3, 1e-3};
 
 typedef struct prober {
     pt_run *run;

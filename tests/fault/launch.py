@@ -1,0 +1,223 @@
+"""Starts the program so that its end can be judged: processes, messages and what is left behind.
+
+Every run has a session and a TMPDIR of its own and carries a mark in its environment, by which all
+of its processes are found, mpirun's and the ranks', and nobody else's.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "train"))
+
+import program  # noqa: E402
+
+LENET5 = program.ROOT / "partitions" / "lenet5.yaml"
+SHARED_MEMORY = pathlib.Path("/dev/shm")
+POLL_S = 0.01  # between looks at /proc, which tells nobody when a process ends
+MARK = "PT_TEST_RUN"
+
+# What mpirun itself says stands between two such lines ...
+FENCE = re.compile(r"^-{20,}$")
+# ... or begins like this: its counts of further banners, its errors while it ends a job, and its
+# answer to a signal.
+OWN_WORDS = re.compile(
+    r"^\[[^\]]*:\d+\] (\d+ more process|Set MCA parameter|\[\[\d+,\d+\],\d+\] ORTE_ERROR_LOG)"
+    r"|^mpirun: |^\*\*\* "
+)
+
+
+@dataclasses.dataclass
+class Ended:
+    """How a run ended and what it said: `out` and `err` are its own lines, `banner` mpirun's."""
+
+    command: list
+    status: int
+    seconds: float
+    out: list
+    err: list
+    banner: str
+
+    def __str__(self):
+        words = " ".join(str(word) for word in self.command)
+        said = "\n".join(["stdout:", *self.out, "stderr:", *self.err, "mpirun:", self.banner])
+        return f"{words}\nexit status {self.status} after {self.seconds:.1f} s\n{said}"
+
+
+def split_banner(text):
+    """(own lines, mpirun's words) of what was written to stderr."""
+    own, banner, inside = [], [], False
+    for line in text.splitlines():
+        if FENCE.match(line):
+            inside = not inside
+        elif inside or OWN_WORDS.match(line):
+            banner.append(line)
+        elif line.strip():
+            own.append(line)
+    return own, "\n".join(banner)
+
+
+class Run:
+    """One run, from start to end; a context manager that leaves no process behind."""
+
+    def __init__(self, ranks, *arguments, prefix=(), mpirun=None):
+        """Without `mpirun`, one rank is started alone. `prefix` comes before the program."""
+        self.ranks = ranks
+        self.command = [*prefix, program.PROGRAM, *map(str, arguments)]
+        if ranks > 1 if mpirun is None else mpirun:
+            place = ["--oversubscribe", "--bind-to", "none", "-np", str(ranks)]
+            self.command = ["mpirun", *place, *self.command]
+        self.mark = uuid.uuid4().hex
+        self.temporary = tempfile.mkdtemp(prefix="pt-")
+        environment = {**os.environ, "TMPDIR": self.temporary, MARK: self.mark}
+        if os.geteuid() == 0:
+            environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+        self.lines = {"stdout": [], "stderr": []}
+        self.changed = threading.Condition()
+        self.jobs = set()
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=program.ROOT,
+            start_new_session=True,
+        )
+        self.readers = [
+            threading.Thread(target=self._read, args=(name,), daemon=True) for name in self.lines
+        ]
+        for reader in self.readers:
+            reader.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for pid in self.processes():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait()
+        for reader in self.readers:
+            reader.join()
+        self.process.stdout.close()
+        self.process.stderr.close()
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+    def _read(self, name):
+        for line in getattr(self.process, name):
+            with self.changed:
+                self.lines[name].append(line)
+                self.changed.notify_all()
+
+    # ---- looking ----------------------------------------------------------------------------
+
+    def wait_for(self, name, pattern, times=1):
+        """Waits until so many lines of stdout or stderr match; returns the matches."""
+
+        def found():
+            return [m for line in self.lines[name] if (m := re.search(pattern, line))]
+
+        def enough():
+            return len(found()) >= times or self.process.poll() is not None
+
+        with self.changed:
+            self.changed.wait_for(enough, program.TIME_LIMIT_S)
+            if len(found()) < times:
+                raise AssertionError(f"no line like {pattern!r}: {self.lines}")
+            return found()
+
+    def processes(self):
+        """{pid: environment} of all processes of this run that are alive."""
+        alive = {}
+        for path in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                environment = (path / "environ").read_bytes()
+                state = (path / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:  # it ended meanwhile, or is somebody else's
+                continue
+            pairs = dict(entry.split(b"=", 1) for entry in environment.split(b"\0") if b"=" in entry)
+            if pairs.get(MARK.encode()) == self.mark.encode() and state not in "ZX":
+                alive[int(path.name)] = pairs
+        return alive
+
+    def rank_pids(self):
+        """[pid of rank 0, of rank 1, …] under mpirun. Also notes the job's number."""
+        ranks = {}
+        for pid, environment in self.processes().items():
+            rank = environment.get(b"OMPI_COMM_WORLD_RANK")
+            if rank is not None:
+                ranks[int(rank)] = pid
+                self.jobs.add(int(environment[b"OMPI_MCA_ess_base_jobid"]))
+        if sorted(ranks) != list(range(self.ranks)):
+            raise AssertionError(f"ranks found: {ranks}\n{self.lines}")
+        return [ranks[rank] for rank in range(self.ranks)]
+
+    def left_behind(self):
+        """Files of this run in shared memory and in its session directory. Open MPI names those in
+        shared memory by the job, which rank_pids() has noted."""
+        names = [f"{job:x}" for job in self.jobs]
+        shared = [
+            path for path in SHARED_MEMORY.iterdir() if any(name in path.name for name in names)
+        ]
+        return shared + [path for path in pathlib.Path(self.temporary).rglob("*")]
+
+    # ---- ending -----------------------------------------------------------------------------
+
+    def end(self):
+        """Waits for the end. Raises AssertionError with all that was said when there is none."""
+        hung = False
+        try:
+            self.process.wait(program.TIME_LIMIT_S - (time.monotonic() - self.began))
+        except subprocess.TimeoutExpired:
+            hung = True
+            os.killpg(self.process.pid, signal.SIGKILL)
+            for pid in self.processes():
+                os.kill(pid, signal.SIGKILL)
+        seconds = time.monotonic() - self.began
+        status = self.process.wait()
+        for reader in self.readers:
+            reader.join()
+        own, banner = split_banner("".join(self.lines["stderr"]))
+        out = [line.rstrip("\n") for line in self.lines["stdout"]]
+        ended = Ended(self.command, status, seconds, out, own, banner)
+        if hung:
+            raise AssertionError(f"no end: {ended}")
+        return ended
+
+    def wait_until_gone(self, limit_s):
+        """Seconds until no process of this run is left; AssertionError when that takes longer than
+        the limit."""
+        began = time.monotonic()
+        while alive := self.processes():
+            if time.monotonic() - began > limit_s:
+                raise AssertionError(f"still there after {limit_s} s: {sorted(alive)}\n{self.lines}")
+            time.sleep(POLL_S)
+        return time.monotonic() - began
+
+
+def run(ranks, *arguments, **how):
+    """Runs to the end; returns how it ended."""
+    with Run(ranks, *arguments, **how) as running:
+        return running.end()
+
+
+def succeed(ranks, *arguments, **how):
+    """The same, for a run that must succeed without a word on stderr."""
+    ended = run(ranks, *arguments, **how)
+    if ended.status != 0 or ended.err:
+        raise AssertionError(str(ended))
+    return ended
