@@ -116,7 +116,8 @@ const pt_timing *pt_engine_timings(const pt_engine *engine, int *ret_n);
 /* Time spent computing since the engine was made. */
 int64_t pt_engine_busy_ns(const pt_engine *engine);
 
-/* Where a failure happened: "rank 1, stage 1, FORWARD of micro-batch 12 (epoch 0)". */
+/* Where a failure happened: "rank 1, stage 1, FORWARD of micro-batch 12, epoch 0"; empty between
+ * passes. */
 void pt_engine_where(const pt_engine *engine, char *text, size_t size);
 
 #endif

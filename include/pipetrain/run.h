@@ -19,6 +19,7 @@
 #include "pipetrain/world.h"
 
 typedef struct pt_reporter pt_reporter; /* console, log and sums; src/run/reporter.h */
+typedef struct pt_timeline pt_timeline; /* --timing and --trace; likewise */
 
 /* The lists of every rank for one span, proven by the checker. */
 typedef struct pt_span {
@@ -55,9 +56,11 @@ typedef struct pt_run {
     pt_stage *stage;
     pt_engine *engine;
     size_t predicted_bytes;
-    pt_stage_cost cost;            /* of this stage, profiled */
-    int init_loaded, init_missing; /* tensors that --init brought, and did not */
+    pt_stage_cost cost; /* of this stage, profiled */
+    int init_loaded,
+        init_missing; /* tensors that --init brought, and did not; rank 0: of all ranks */
     pt_reporter *reporter;
+    pt_timeline *timeline; /* NULL: nobody asked for timings */
 } pt_run;
 
 /* Opens everything for training (or, with --infer, for prediction). Collective: all ranks succeed,

@@ -19,12 +19,12 @@ pt_status pt_weights_randomise(pt_weights *weights, const pt_flat *flat, const p
 /* Every rank writes the files of its own layers into an existing directory. */
 pt_status pt_weights_save(pt_weights *weights, const pt_flat *flat, const pt_graph *graph,
                           const char *dir, pt_error *err);
-/* Makes the directory and its parents. */
-pt_status pt_weights_make_dir(const char *dir, pt_error *err);
+/* Makes the directory and its parents; refuses one that holds weights of another model. */
+pt_status pt_weights_make_dir(const char *dir, const pt_graph *graph, pt_error *err);
 
 /* Reads the stage's own tensors from a file or a directory. `all`: a missing tensor is PT_EINPUT
- * (--weights); otherwise it keeps its value and is counted (--init). A tensor of another shape, or
- * a path without any tensor of this model, is PT_EINPUT. */
+ * (--weights); otherwise it keeps its value, is named in the log and counted (--init). A tensor of
+ * another shape is PT_EINPUT. */
 pt_status pt_weights_load(pt_weights *weights, const pt_flat *flat, const pt_graph *graph,
                           const char *path, bool all, int *ret_loaded, int *ret_missing,
                           pt_error *err);

@@ -15,14 +15,13 @@ static pt_status end_all(pt_world *world, const pt_run *run, pt_status status, p
 {
     char where[256];
     pt_engine_where(run->engine, where, sizeof where);
-    pt_fail_within(err, "%s", where);
+    if (*where)
+        pt_fail_within(err, "%s", where);
+    if (status == PT_EINTERRUPTED)
+        pt_app_leave(world, *where ? where : "interrupted");
     if (pt_world_size(world) == 1)
         return status;
-    /* Every rank gets a signal of its own: one word is enough, rank 0's or that of whoever failed.
-     */
-    bool signalled = status == PT_EINTERRUPTED;
-    if (!signalled || (pt_world_rank(world) == 0 && !pt_world_is_aborting(world)))
-        pt_log(PT_LOG_ERROR, "%s", err->text);
+    pt_log(PT_LOG_ERROR, "%s", err->text);
     pt_world_abort(world, pt_status_exit_code(status));
 }
 
@@ -39,7 +38,7 @@ static pt_status write_plan(const pt_run *run, const char *text, pt_error *err)
     ok = out && fclose(out) == 0 && ok;
     free(with_cut);
     return ok ? PT_OK
-              : pt_fail(err, PT_EIO, "--plan-out: cannot write %s: %s", path, strerror(errno));
+              : pt_fail(err, PT_EINPUT, "--plan-out: cannot write %s: %s", path, strerror(errno));
 }
 
 static pt_status run_command(pt_world *world, const pt_config *config,

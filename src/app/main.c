@@ -68,12 +68,12 @@ static pt_status with_world(int argc, char **argv, pt_config *config, const char
     int rank = pt_world_rank(world), size = pt_world_size(world);
     pt_log_init(PT_LOG_INFO, size > 1 ? rank : -1);
     pt_status status = start(world, config, path, err);
+    if (status == PT_EINTERRUPTED)
+        pt_app_leave(world, "before training");
     if (status != PT_OK && rank == 0) {
         pt_log_init(PT_LOG_INFO, /*rank=*/-1); /* it is everybody's message */
         pt_log(PT_LOG_ERROR, "%s", err->text);
     }
-    if (status == PT_EINTERRUPTED && size > 1)
-        pt_world_abort(world, pt_status_exit_code(status));
     pt_world_close(world);
     return status;
 }
@@ -98,5 +98,7 @@ int main(int argc, char **argv)
         pt_log(PT_LOG_ERROR, "%s", err.text);
     }
     pt_config_clear(&config);
+    if (status == PT_OK && fflush(stdout) != 0)
+        status = PT_EIO; /* what was asked for did not come out */
     return pt_status_exit_code(status);
 }

@@ -2,18 +2,42 @@
  * nobody sees it within a second (an op that takes very long, a system call that hangs), SIGALRM
  * ends the process, so that all ranks are gone within two seconds whatever they were doing. */
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "app.h"
+#include "pipetrain/clock.h"
+#include "pipetrain/log.h"
 
 static volatile int stop;
 
 enum { PATIENCE_S = 1, EXIT_INTERRUPTED = 130 };
+static const int64_t LEAVE_NS = 50000000; /* see pt_app_leave */
 
+/* Nobody looked at the flag. Only what POSIX allows inside a handler. */
 static void leave(int signal_number)
 {
+    static const char said[] = "error: interrupted\n";
     (void)signal_number;
+    if (pt_world_is_first_process() && write(STDERR_FILENO, said, sizeof said - 1) < 0)
+        _exit(EXIT_INTERRUPTED);
+    _exit(EXIT_INTERRUPTED);
+}
+
+/* mpirun is ending the job already: MPI_Abort would only make it wait longer, and MPI_Finalize
+ * would wait for ranks that are gone. The nap lets the other ranks come out of MPI before this one
+ * vanishes, or they complain about it. */
+void pt_app_leave(const pt_world *world, const char *where)
+{
+    bool alone = pt_world_size(world) == 1;
+    if (pt_world_rank(world) == 0 && !pt_world_is_aborting(world))
+        pt_log(PT_LOG_ERROR, "%s: %s", where,
+               alone ? "interrupted"
+                     : "ended by a signal (Ctrl-C, or another rank died: then mpirun says which)");
+    fflush(NULL);
+    if (!alone)
+        pt_clock_sleep_ns(LEAVE_NS);
     _exit(EXIT_INTERRUPTED);
 }
 

@@ -99,9 +99,9 @@ static pt_status allocate(pt_engine *e, pt_error *err)
     size_t outputs = samples * (size_t)pt_shape_elements(&spec->graph->loss.shape);
     e->flights = calloc((size_t)spec->slots, sizeof *e->flights);
     e->timings = calloc((size_t)spec->most_micro_batches + 1, sizeof *e->timings);
-    e->labels = calloc(samples, sizeof *e->labels);
-    e->outputs = calloc(outputs, sizeof *e->outputs);
-    if (!e->flights || !e->timings || !e->labels || !e->outputs)
+    e->labels = is_last(e) ? calloc(samples, sizeof *e->labels) : NULL;
+    e->outputs = is_last(e) ? calloc(outputs, sizeof *e->outputs) : NULL;
+    if (!e->flights || !e->timings || (is_last(e) && (!e->labels || !e->outputs)))
         return pt_fail(err, PT_ENOMEM, "no memory for the engine");
     for (int i = 0; i < spec->slots; i++)
         e->flights[i].micro_batch = -1;
@@ -120,7 +120,7 @@ pt_status pt_engine_new(const pt_engine_spec *spec, pt_engine **ret_engine, pt_e
         return pt_fail(err, PT_ENOMEM, "no memory for the engine");
     e->spec = *spec;
     e->between = (pt_between_ops){between_ops, e};
-    pt_status status = allocate(e, err);
+    pt_status status = pt_world_agree(spec->world, allocate(e, err), err, NULL);
     if (status == PT_OK)
         status = open_links(e, err);
     if (status == PT_OK && spec->clip > 0)
@@ -487,7 +487,7 @@ void pt_engine_where(const pt_engine *e, char *text, size_t size)
 {
     const pt_action *a = e ? e->action : NULL;
     if (!a) {
-        snprintf(text, size, "between passes");
+        *text = 0;
         return;
     }
     int used =

@@ -111,8 +111,8 @@ void pt_console_start(pt_console *c, const stage_card *cards)
             s->optimizer, s->lr, s->lr_schedule, s->momentum, s->weight_decay,
             (long long)run->total_steps, (long long)run->epochs);
     if (s->init)
-        fprintf(c->out, "  init       %s: %d tensors of rank 0's stage read, %d left random\n",
-                s->init, run->init_loaded, run->init_missing);
+        fprintf(c->out, "  init       %s: %d tensors read, %d left random\n", s->init,
+                run->init_loaded, run->init_missing);
     fprintf(c->out, "  %5s  %-12s  %-34s %6s  %10s  %9s  %9s  %9s  %9s\n", "stage", "host",
             "blocks", "layers", "parameters", "fwd µs", "bwd µs", "memory", "staleness");
     for (int i = 0; i < run->stages; i++)
@@ -219,7 +219,8 @@ void pt_console_finish(pt_console *c, const run_totals *totals)
             train_s > 0 ? (double)totals->samples / train_s : 0.0);
     if (c->predicted_epoch_us > 0 && c->run->full.schedule)
         fprintf(c->out, " | an epoch took %.1f s, %.1f s were predicted",
-                train_s / (double)totals->epochs, c->predicted_epoch_us / 1e6);
+                train_s * (double)c->run->steps_per_epoch / (double)totals->steps,
+                c->predicted_epoch_us / 1e6);
     if (totals->evaluated && c->run->partition->graph.loss.kind == PT_LOSS_CROSS_ENTROPY)
         fprintf(c->out, " | test accuracy %.2f%% (best %.2f%%)", 100 * totals->test_accuracy,
                 100 * totals->best_accuracy);

@@ -68,7 +68,9 @@ static pt_status write_csv(const pt_run *run, const float *y, int64_t samples, i
     fputc('\n', out);
     for (int64_t i = 0; i < samples; i++)
         (classes ? write_classes : write_values)(out, i, y + i * outputs, outputs);
-    if (fclose(out) != 0)
+    bool bad = ferror(out);
+    bad |= fclose(out) != 0;
+    if (bad)
         return pt_fail(err, PT_EIO, "--out: cannot write %s: %s", path, strerror(errno));
     fprintf(run->console, "%lld predictions of %s are in %s\n", (long long)samples,
             run->partition->name, path);

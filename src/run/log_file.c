@@ -3,6 +3,7 @@
 #include "log_file.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,14 +14,16 @@
 struct pt_log_file {
     FILE *file;
     const char *path; /* the settings' */
+    bool classes;     /* accuracies mean something */
 };
 
-pt_status pt_log_file_open(const char *path, pt_log_file **ret_log, pt_error *err)
+pt_status pt_log_file_open(const char *path, bool classes, pt_log_file **ret_log, pt_error *err)
 {
     pt_log_file *log = calloc(1, sizeof *log);
     if (!log)
         return pt_fail(err, PT_ENOMEM, "no memory for the log");
     log->path = path;
+    log->classes = classes;
     log->file = fopen(path, "w");
     if (!log->file) {
         pt_fail(err, PT_EINPUT, "--log: cannot write %s: %s", path, strerror(errno));
@@ -43,7 +46,8 @@ void pt_log_file_close(pt_log_file *log)
 /* Writes and releases the object. */
 static pt_status put(pt_log_file *log, json_t *object, pt_error *err)
 {
-    bool ok = object && json_dumpf(object, log->file, JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0 &&
+    bool ok = object &&
+              json_dumpf(object, log->file, JSON_COMPACT | JSON_REAL_PRECISION(17)) == 0 &&
               fputc('\n', log->file) != EOF && fflush(log->file) == 0;
     json_decref(object);
     return ok ? PT_OK : pt_fail(err, PT_EIO, "cannot write %s: %s", log->path, strerror(errno));
@@ -74,7 +78,7 @@ pt_status pt_log_file_step(pt_log_file *log, const pt_step_result *record, int64
         "{s:s, s:I, s:i, s:o, s:f, s:f, s:I}", "type", "step", "step", (json_int_t)step, "epoch",
         (int)record->epoch, "loss", pt_json_number(record->loss / n), "accuracy",
         (double)record->correct / n, "lr", record->lr, "samples", (json_int_t)record->samples);
-    if (record->norm == record->norm) /* not NAN: a norm was taken */
+    if (!isnan(record->norm))
         json_object_set_new(object, "norm", pt_json_number(record->norm));
     return put(log, object, err);
 }

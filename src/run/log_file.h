@@ -11,7 +11,8 @@
 
 typedef struct pt_log_file pt_log_file;
 
-pt_status pt_log_file_open(const char *path, pt_log_file **ret_log, pt_error *err);
+/* `classes`: the model classifies; otherwise accuracies are null. */
+pt_status pt_log_file_open(const char *path, bool classes, pt_log_file **ret_log, pt_error *err);
 void pt_log_file_close(pt_log_file *log); /* NULL is fine */
 
 pt_status pt_log_file_run(pt_log_file *log, const pt_run *run, const stage_card *cards,

@@ -42,6 +42,11 @@ static bool is_last(const pt_reporter *r)
     return r->run->rank == r->run->stages - 1;
 }
 
+static bool classifies(const pt_reporter *r)
+{
+    return r->run->partition->graph.loss.kind == PT_LOSS_CROSS_ENTROPY;
+}
+
 /* ---- life -------------------------------------------------------------------------------------
  */
 
@@ -68,10 +73,8 @@ pt_status pt_reporter_open(pt_run *run, pt_reporter **ret_reporter, pt_error *er
     r->totals.train_loss = r->totals.test_loss = r->totals.test_accuracy = (double)NAN;
     r->totals.best_accuracy = (double)NAN;
     pt_status status = allocate(r, err);
-    if (status == PT_OK && r->mailing)
-        status = pt_mail_open(run->world, sizeof(pt_step_result), &r->mail, err);
     if (status == PT_OK && is_root(r) && run->settings->log)
-        status = pt_log_file_open(run->settings->log, &r->log, err);
+        status = pt_log_file_open(run->settings->log, classifies(r), &r->log, err);
     if (status == PT_OK && is_root(r))
         status = pt_console_open(run, &r->console, err);
     if (status != PT_OK) {
@@ -80,6 +83,13 @@ pt_status pt_reporter_open(pt_run *run, pt_reporter **ret_reporter, pt_error *er
     }
     *ret_reporter = r;
     return PT_OK;
+}
+
+pt_status pt_reporter_join(pt_reporter *r, pt_error *err)
+{
+    if (!r->mailing)
+        return PT_OK;
+    return pt_mail_open(r->run->world, sizeof(pt_step_result), &r->mail, err);
 }
 
 void pt_reporter_close(pt_reporter *r)
@@ -213,7 +223,7 @@ pt_status pt_reporter_evaluation(pt_reporter *r, const pt_pass_result *result, p
     const pt_pass_result *last = &r->gathered[r->run->stages - 1];
     run_totals *t = &r->totals;
     t->test_loss = last->loss / (double)last->samples;
-    t->test_accuracy = (double)last->correct / (double)last->samples;
+    t->test_accuracy = classifies(r) ? (double)last->correct / (double)last->samples : (double)NAN;
     if (!t->evaluated || t->test_accuracy > t->best_accuracy)
         t->best_accuracy = t->test_accuracy;
     t->evaluated = true;

@@ -23,6 +23,8 @@ typedef struct run_totals {
 } run_totals;
 
 pt_status pt_reporter_open(pt_run *run, pt_reporter **ret_reporter, pt_error *err);
+/* Collective, after all ranks have opened theirs. */
+pt_status pt_reporter_join(pt_reporter *reporter, pt_error *err);
 void pt_reporter_close(pt_reporter *reporter); /* NULL is fine */
 
 /* Hooks of the engine. */
@@ -67,11 +69,14 @@ pt_status pt_write_summary(const pt_run *run, const run_totals *totals, const st
 
 /* ---- timelines: --timing and --trace ----------------------------------------------------------
  */
-typedef struct pt_timeline pt_timeline;
-
-pt_status pt_timeline_open(pt_run *run, pt_timeline **ret_timeline, pt_error *err); /* collective */
+/* Opens the files on rank 0. */
+pt_status pt_timeline_open(pt_run *run, pt_timeline **ret_timeline, pt_error *err);
+/* Collective: one clock for all. */
+pt_status pt_timeline_join(pt_timeline *timeline, pt_error *err);
 /* Gathers the timings of the epoch that just ended and writes them. Collective. */
 pt_status pt_timeline_add(pt_timeline *timeline, pt_error *err);
-pt_status pt_timeline_close(pt_timeline *timeline, pt_error *err); /* NULL is fine */
+/* Makes the files whole. */
+pt_status pt_timeline_end(pt_timeline *timeline, pt_error *err);
+void pt_timeline_close(pt_timeline *timeline); /* NULL is fine */
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pipetrain/schedule.h"
 #include "settings_table.h"
 
 static pt_settings defaults(void)
@@ -96,36 +97,27 @@ pt_status pt_config_apply(pt_config *config, const pt_partition *partition, pt_e
     return PT_OK;
 }
 
-/* Who wins when batch, micro-batch and accumulate do not fit together: the stronger source. Equals
- * that disagree are an error. */
+/* B = M·b. When all three are given and do not fit, whoever spoke later (the command line) wins
+ * over who spoke before (the file); batch and accumulate said in one breath must fit. */
 static pt_status settle_batch(pt_config *config, pt_error *err)
 {
     pt_settings *s = &config->settings;
     pt_option_source batch = pt_options_source(&config->options, "batch");
     pt_option_source accumulate = pt_options_source(&config->options, "accumulate");
     pt_option_source micro = pt_options_source(&config->options, "micro-batch");
-    if (s->accumulate > 0 && s->micro_batch > 0) {
-        int64_t product = s->accumulate * s->micro_batch;
-        if (s->batch != product && batch > accumulate && batch > micro)
-            s->accumulate = 0; /* the batch was said last: it decides with the micro-batch */
-        else if (s->batch != product && batch == accumulate && batch == micro)
-            return pt_fail(err, PT_EINPUT,
-                           "--batch %lld, but --accumulate %lld x --micro-batch %lld is %lld; give "
-                           "two of the three, or --batch %lld",
-                           (long long)s->batch, (long long)s->accumulate, (long long)s->micro_batch,
-                           (long long)product, (long long)product);
-        else if (s->batch != product && accumulate < batch)
-            s->accumulate = 0;
-        else if (s->batch != product && micro < batch)
-            s->micro_batch = 0; /* batch and accumulate were both said later */
-        else if (batch == PT_FROM_COMMAND_LINE && s->batch != product)
-            return pt_fail(err, PT_EINPUT,
-                           "--batch %lld and --accumulate %lld do not fit the micro-batch of %lld; "
-                           "give --micro-batch too, or only one of them",
-                           (long long)s->batch, (long long)s->accumulate,
-                           (long long)s->micro_batch);
-        else
+    int64_t product = s->accumulate * s->micro_batch; /* each at most 1e9 */
+    if (product > 0 && product != s->batch) {
+        if (accumulate == batch && micro <= batch)
+            return pt_fail(
+                err, PT_EINPUT,
+                "--batch %lld, but --accumulate %lld x --micro-batch %lld is %lld; leave "
+                "one of the three out, or write --batch %lld",
+                (long long)s->batch, (long long)s->accumulate, (long long)s->micro_batch,
+                (long long)product, (long long)product);
+        if (accumulate > batch)
             s->batch = product;
+        else
+            s->accumulate = 0;
     }
     if (s->accumulate > 0 && s->micro_batch == 0) {
         if (s->batch % s->accumulate != 0)
@@ -135,8 +127,7 @@ static pt_status settle_batch(pt_config *config, pt_error *err)
                            (long long)s->batch, (long long)s->accumulate);
         s->micro_batch = s->batch / s->accumulate;
     }
-    if (s->micro_batch == 0 ||
-        (s->micro_batch > s->batch && pt_options_source(&config->options, "micro-batch") < batch))
+    if (s->micro_batch == 0 || (s->micro_batch > s->batch && micro < batch))
         s->micro_batch = s->batch;
     if (s->micro_batch > s->batch)
         return pt_fail(err, PT_EINPUT,
@@ -147,71 +138,139 @@ static pt_status settle_batch(pt_config *config, pt_error *err)
     return PT_OK;
 }
 
-static bool synchronous(const pt_settings *s)
+static bool asked(const pt_config *config, const char *option)
 {
-    return strcmp(s->schedule, "async") != 0;
+    return pt_options_source(&config->options, option) == PT_FROM_COMMAND_LINE;
 }
 
-/* A prediction that was only a default, or stands in the file, gives way to what the command line
- * says about the rest; one that was asked for does not. */
+static bool synchronous(const pt_settings *s)
+{
+    return pt_schedule_find(s->schedule)->synchronous;
+}
+
+/* A synchronous schedule has nothing to predict: what the file, or the default, says about
+ * prediction gives way to it. So does a default before an optimizer that it does not fit. */
 static pt_status settle_prediction(pt_config *config, pt_error *err)
 {
     pt_settings *s = &config->settings;
     pt_optimizer_spec optimizer = {s->optimizer, s->momentum, s->weight_decay};
-    const pt_predictor_row *row = pt_predictor_find(s->predict);
-    bool asked = pt_options_source(&config->options, "predict") == PT_FROM_COMMAND_LINE;
-    bool none = strcmp(s->predict, "none") == 0;
-    if (!none && synchronous(s) && asked)
+    pt_error reason = {PT_OK, ""};
+    if (strcmp(s->predict, "none") == 0)
+        return PT_OK;
+    if (synchronous(s) && asked(config, "predict"))
         return pt_fail(err, PT_EINPUT,
                        "--predict %s has nothing to predict with --schedule %s: no forward is ever "
                        "late; write --schedule async, or leave --predict out",
                        s->predict, s->schedule);
-    bool fits = none || row->accepts(&optimizer, err) == PT_OK;
-    if (!fits && pt_options_source(&config->options, "predict") != PT_FROM_DEFAULT)
-        return PT_EINPUT;
-    if (!none && (synchronous(s) || !fits)) {
-        free(s->predict);
-        s->predict = strdup("none");
-        if (!s->predict)
-            return pt_fail(err, PT_ENOMEM, "no memory for the settings");
-    }
-    return PT_OK;
+    bool fits = pt_predictor_find(s->predict)->accepts(&optimizer, &reason) == PT_OK;
+    if (!synchronous(s) && fits)
+        return PT_OK;
+    if (!synchronous(s) && pt_options_source(&config->options, "predict") != PT_FROM_DEFAULT)
+        return pt_fail(err, PT_EINPUT, "%s", reason.text);
+    free(s->predict);
+    s->predict = strdup("none");
+    return s->predict ? PT_OK : pt_fail(err, PT_ENOMEM, "no memory for the settings");
 }
 
-pt_status pt_config_settle(pt_config *config, pt_error *err)
+static pt_status settle_schedule(pt_config *config, pt_error *err)
 {
     pt_settings *s = &config->settings;
-    PT_TRY(settle_batch(config, err));
-    PT_TRY(settle_prediction(config, err));
-    if (s->stash && synchronous(s)) {
-        if (pt_options_source(&config->options, "stash") == PT_FROM_COMMAND_LINE)
-            return pt_fail(err, PT_EINPUT,
-                           "--stash keeps old weights for late backwards, and with --schedule %s "
-                           "none is late; write --schedule async, or leave --stash out",
-                           s->schedule);
-        s->stash = false;
-    }
+    if (s->stash && synchronous(s) && asked(config, "stash"))
+        return pt_fail(err, PT_EINPUT,
+                       "--stash keeps old weights for late backwards, and with --schedule %s none "
+                       "is late; write --schedule async, or leave --stash out",
+                       s->schedule);
+    s->stash = s->stash && !synchronous(s);
     if (s->clip > 0 && !synchronous(s))
         return pt_fail(err, PT_EINPUT,
                        "--clip needs the gradient norm of the whole network at the end of a step, "
-                       "which the async schedule never waits for; write --schedule 1f1b, or --clip "
-                       "0");
+                       "which --schedule %s never waits for; write --schedule 1f1b, or --clip 0",
+                       s->schedule);
     if (s->in_flight > 0 && synchronous(s))
         return pt_fail(
             err, PT_EINPUT,
             "--in-flight is for --schedule async; %s fixes how many micro-batches are in "
             "flight",
             s->schedule);
-    if (s->infer && !s->weights)
-        return pt_fail(err, PT_EINPUT, "--infer needs --weights FILE_OR_DIR: what to predict with");
-    if (s->infer && !s->out)
-        return pt_fail(err, PT_EINPUT, "--infer needs --out FILE.csv: where the predictions go");
-    if (!s->infer && s->weights)
-        return pt_fail(err, PT_EINPUT,
-                       "--weights goes with --infer; to train from given weights write --init");
-    if (!s->infer && s->out)
-        return pt_fail(err, PT_EINPUT, "--out goes with --infer");
     return PT_OK;
+}
+
+/* ---- options that need others -----------------------------------------------------------------
+ */
+
+static bool infers(const pt_settings *s)
+{
+    return s->infer != NULL;
+}
+
+static bool looks(const pt_settings *s)
+{
+    return s->check || s->check_gradients;
+}
+
+static bool trains(const pt_settings *s)
+{
+    return !infers(s) && !looks(s);
+}
+
+static bool checks(const pt_settings *s)
+{
+    return s->check;
+}
+
+static bool has_milestones(const pt_settings *s)
+{
+    return strcmp(s->lr_schedule, "milestones") == 0;
+}
+
+static bool is_cosine(const pt_settings *s)
+{
+    return strcmp(s->lr_schedule, "cosine") == 0;
+}
+
+/* An option that would do nothing is refused: its writer expects something of it. */
+static const struct {
+    const char *option, *needs;
+    bool (*fits)(const pt_settings *settings);
+} needs[] = {
+    {"weights", "--infer (to train from given weights write --init)", infers},
+    {"out", "--infer", infers},
+    {"stages", "--check", checks},
+    {"init", "training", trains},
+    {"save", "training", trains},
+    {"log", "training", trains},
+    {"timing", "training", trains},
+    {"trace", "training", trains},
+    {"summary", "training", trains},
+    {"fail-at", "training", trains},
+    {"milestones", "--lr-schedule milestones", has_milestones},
+    {"lr-factor", "--lr-schedule milestones", has_milestones},
+    {"lr-floor", "--lr-schedule cosine", is_cosine},
+};
+
+static pt_status settle_command(const pt_config *config, pt_error *err)
+{
+    const pt_settings *s = &config->settings;
+    if (s->check + s->check_gradients + infers(s) > 1)
+        return pt_fail(err, PT_EINPUT,
+                       "--check, --check-gradients and --infer are three things to do; give one");
+    for (size_t i = 0; i < sizeof needs / sizeof needs[0]; i++)
+        if (asked(config, needs[i].option) && !needs[i].fits(s))
+            return pt_fail(err, PT_EINPUT, "--%s goes with %s; leave it out here", needs[i].option,
+                           needs[i].needs);
+    if (infers(s) && !s->weights)
+        return pt_fail(err, PT_EINPUT, "--infer needs --weights FILE_OR_DIR: what to predict with");
+    if (infers(s) && !s->out)
+        return pt_fail(err, PT_EINPUT, "--infer needs --out FILE.csv: where the predictions go");
+    return PT_OK;
+}
+
+pt_status pt_config_settle(pt_config *config, pt_error *err)
+{
+    PT_TRY(settle_command(config, err));
+    PT_TRY(settle_batch(config, err));
+    PT_TRY(settle_prediction(config, err));
+    return settle_schedule(config, err);
 }
 
 static pt_status parse_milestones(const pt_settings *s, int64_t steps_per_epoch, pt_lr_spec *lr,

@@ -90,7 +90,7 @@ const pt_option pt_settings_rows[] = {
          "Where the data is: a directory, or a safetensors file for the dataset `arrays`. Default: "
          "the place of the dataset's Debian package."),
     INT("samples", DATA, samples, "N", 0, 1e9,
-        "Use only the first N samples; for synthetic data, how many there are. 0: all."),
+        "Learn only the first N samples; for synthetic data, how many there are. 0: all."),
     SWITCH("shuffle", DATA, shuffle, "A new order every epoch, from the seed."),
     INT("crop", DATA, crop, "PIXELS", 0, 1024,
         "Augmentation: pad by so many pixels, then crop at random. 0: off."),
@@ -99,8 +99,9 @@ const pt_option pt_settings_rows[] = {
     INT("micro-batch", TRAINING, micro_batch, "b", 0, 1e9,
         "Samples per pipeline item; a step has ceil(B/b) of them. 0: the whole batch."),
     INT("accumulate", TRAINING, accumulate, "M", 0, 1e9,
-        "Micro-batches per optimizer step: B = M x b. 0: from the batch and the micro-batch."),
-    INT("epochs", TRAINING, epochs, "E", 0, 1e9, "Passes over the data."),
+        "Micro-batches per optimizer step: B = M x b, so that it changes the batch, or, where no "
+        "micro-batch is given, divides it. 0: from the batch and the micro-batch."),
+    INT("epochs", TRAINING, epochs, "E", 1, 1e9, "Passes over the data."),
     INT("steps", TRAINING, steps, "N", 0, 1e15,
         "Optimizer steps in all; ends training even inside an epoch. 0: as many as the epochs "
         "have."),
@@ -133,8 +134,8 @@ const pt_option pt_settings_rows[] = {
            "foreseen for its backward (msnag)."),
     FLAG("stash", PIPELINE, stash, "Backwards use exactly the weights of their forward (async)."),
     INT("in-flight", PIPELINE, in_flight, "K", 0, 1024,
-        "So many micro-batches more in flight than the pipeline is deep (async): hides slow links, "
-        "costs staleness and memory."),
+        "So many micro-batches more in flight per link (async): hides slow links, costs staleness "
+        "and memory."),
     FLAG("blocking-sends", PIPELINE, blocking_sends,
          "Every send waits until it is received (MPI_Issend). Slow; proves that nothing relies on "
          "buffering."),

@@ -1,5 +1,7 @@
 /* Opening and closing a run. Every phase ends with all ranks agreeing: whatever is wrong with the
  * files, the data or the machine is found before training, and said once. */
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +37,7 @@ static pt_status cut(pt_run *run, pt_error *err)
 static pt_dataset_spec data_spec(const pt_run *run, pt_split split)
 {
     const pt_graph *graph = &run->partition->graph;
+    bool synthetic = strcmp(run->settings->dataset, "synthetic") == 0;
     return (pt_dataset_spec){
         .name = run->settings->dataset,
         .path = run->settings->data,
@@ -43,7 +46,7 @@ static pt_dataset_spec data_spec(const pt_run *run, pt_split split)
         .outputs = pt_shape_elements(&graph->loss.shape),
         .targets = graph->loss.kind == PT_LOSS_MSE,
         .seed = (uint64_t)run->settings->seed,
-        .samples = run->settings->samples,
+        .samples = split == PT_SPLIT_TRAIN || synthetic ? run->settings->samples : 0,
         .want_inputs = is_first(run),
         .want_answers = is_last(run),
     };
@@ -97,11 +100,19 @@ static pt_status plan(pt_run *run, pt_error *err)
                              err));
     if (s->infer)
         return PT_OK;
+    if (s->fail_at >= run->stages)
+        return pt_fail(err, PT_EINPUT, "--fail-at %lld: the last rank is %d", (long long)s->fail_at,
+                       run->stages - 1);
     run->steps_per_epoch = pt_epoch_steps(&run->epoch_plan);
     run->total_steps = s->epochs * run->steps_per_epoch;
-    bool epochs_given = pt_options_source(&run->config->options, "epochs") == PT_FROM_COMMAND_LINE;
-    if (s->steps > 0 && (!epochs_given || s->steps < run->total_steps))
+    /* Who spoke last decides between steps and epochs; said together, whichever ends first. */
+    pt_option_source steps = pt_options_source(&run->config->options, "steps");
+    pt_option_source epochs = pt_options_source(&run->config->options, "epochs");
+    if (s->steps > 0 && (steps > epochs || (steps == epochs && s->steps < run->total_steps)))
         run->total_steps = s->steps;
+    if (run->total_steps / run->steps_per_epoch >= INT32_MAX)
+        return pt_fail(err, PT_EINPUT, "--steps %lld is more than %d epochs of this data",
+                       (long long)s->steps, INT32_MAX);
     run->epochs = (run->total_steps + run->steps_per_epoch - 1) / run->steps_per_epoch;
     PT_TRY(pt_config_lr(run->config, run->steps_per_epoch, run->total_steps, &run->lr, err));
 
@@ -181,14 +192,49 @@ static pt_status open_stage(pt_run *run, pt_error *err)
         .slots = peak(run, /*versions=*/false),
         .seed = (uint64_t)s->seed,
     };
-    if (run->train_data)
+    if (run->epoch_plan.samples)
         stage_plan.n_train_sizes = pt_epoch_sizes(&run->epoch_plan, stage_plan.train_sizes);
-    if (run->test_data)
+    if (run->test_plan.samples)
         stage_plan.n_eval_sizes = pt_epoch_sizes(&run->test_plan, stage_plan.eval_sizes);
     pt_weights_spec spec = weights_spec(run);
     PT_TRY(pt_stage_predict_bytes(&stage_plan, &spec, &run->predicted_bytes, err));
     PT_TRY(pt_weights_new(run->backend, &spec, &run->weights, err));
     return pt_stage_new(&stage_plan, run->weights, &run->stage, err);
+}
+
+static const char *weights_path(const pt_run *run)
+{
+    return run->settings->infer ? run->settings->weights : run->settings->init;
+}
+
+/* A path that holds nothing of this model, on any rank, is a mistake. Rank 0 knows the sums. */
+static pt_status count_loaded(pt_run *run, pt_error *err)
+{
+    const char *path = weights_path(run);
+    if (!path)
+        return PT_OK;
+    int mine[2] = {run->init_loaded, run->init_missing};
+    size_t stages = (size_t)run->stages;
+    size_t *counts = calloc(stages, sizeof *counts);
+    int *all = calloc(stages, sizeof mine);
+    pt_status status = counts && all ? PT_OK : pt_fail(err, PT_ENOMEM, "no memory for counts");
+    for (size_t r = 0; status == PT_OK && r < stages; r++)
+        counts[r] = sizeof mine;
+    if (status == PT_OK)
+        status = pt_world_gather(run->world, PT_FOR_STATUS, /*root=*/0, mine, sizeof mine, counts,
+                                 all, err);
+    for (size_t r = 1; status == PT_OK && is_first(run) && r < stages; r++) {
+        run->init_loaded += all[2 * r];
+        run->init_missing += all[2 * r + 1];
+    }
+    if (status == PT_OK && is_first(run) && run->init_loaded == 0)
+        status = pt_fail(err, PT_EINPUT,
+                         "%s holds no tensor of %s; its tensors must be named as its layers are, "
+                         "such as %s.weight",
+                         path, run->partition->name, run->partition->graph.nodes[0].name);
+    free(counts);
+    free(all);
+    return status;
 }
 
 static pt_status give_weights(pt_run *run, pt_error *err)
@@ -197,21 +243,53 @@ static pt_status give_weights(pt_run *run, pt_error *err)
     const pt_graph *graph = &run->partition->graph;
     PT_TRY(pt_weights_randomise(run->weights, &run->flat, graph, run->partition->init,
                                 (uint64_t)s->seed, err));
-    const char *path = s->infer ? s->weights : s->init;
+    const char *path = weights_path(run);
     if (path)
         PT_TRY(pt_weights_load(run->weights, &run->flat, graph, path, /*all=*/s->infer != NULL,
                                &run->init_loaded, &run->init_missing, err));
-    return s->save && is_first(run) ? pt_weights_make_dir(s->save, err) : PT_OK;
+    return s->save && !s->infer ? pt_weights_make_dir(s->save, graph, err) : PT_OK;
+}
+
+/* Files that are written at the end are tried at the start. */
+static pt_status try_file(const char *option, const char *path, pt_error *err)
+{
+    FILE *file = path ? fopen(path, "w") : NULL;
+    if (path && !file)
+        return pt_fail(err, PT_EINPUT, "%s: cannot write %s: %s", option, path, strerror(errno));
+    if (file)
+        fclose(file);
+    return PT_OK;
+}
+
+static pt_status open_outputs(pt_run *run, pt_error *err)
+{
+    const pt_settings *s = run->settings;
+    if (is_first(run)) {
+        PT_TRY(try_file("--summary", s->infer ? NULL : s->summary, err));
+        PT_TRY(try_file("--out", s->out, err));
+        PT_TRY(try_file("--plan-out", s->plan_out, err));
+    }
+    if (!s->infer && (s->timing || s->trace))
+        PT_TRY(pt_timeline_open(run, &run->timeline, err));
+    return s->infer ? PT_OK : pt_reporter_open(run, &run->reporter, err);
+}
+
+/* What reporters and timelines agree on over the network, once all have opened their files. */
+static pt_status join_world(pt_run *run, pt_error *err)
+{
+    if (run->timeline)
+        PT_TRY(pt_timeline_join(run->timeline, err));
+    return run->reporter ? pt_reporter_join(run->reporter, err) : PT_OK;
 }
 
 static pt_status open_engine(pt_run *run, pt_error *err)
 {
     const pt_settings *s = run->settings;
-    if (!s->infer)
-        PT_TRY(pt_reporter_open(run, &run->reporter, err));
-    int64_t most = run->train_data ? run->epoch_plan.micro_batch : 0;
-    if (run->test_data && run->test_plan.micro_batch > most)
-        most = run->test_plan.micro_batch;
+    int64_t train[PT_MAX_SIZES] = {0}, test[PT_MAX_SIZES] = {0}; /* largest first */
+    if (run->epoch_plan.samples)
+        pt_epoch_sizes(&run->epoch_plan, train);
+    if (run->test_plan.samples)
+        pt_epoch_sizes(&run->test_plan, test);
     pt_engine_spec spec = {
         .world = run->world,
         .backend = run->backend,
@@ -224,8 +302,9 @@ static pt_status open_engine(pt_run *run, pt_error *err)
         .fail_at_update = s->fail_at == run->rank,
         .link_slots = pt_schedule_slots(&(pt_schedule_spec){.in_flight = (int)s->in_flight}),
         .slots = peak(run, /*versions=*/false),
-        .largest_samples = most,
-        .most_micro_batches = run->train_data ? pt_epoch_micro_batches(&run->epoch_plan) : 0,
+        .largest_samples = train[0] > test[0] ? train[0] : test[0],
+        .most_micro_batches =
+            run->epoch_plan.samples ? pt_epoch_micro_batches(&run->epoch_plan) : 0,
     };
     if (!s->infer)
         spec.hooks = (pt_engine_hooks){
@@ -248,7 +327,7 @@ typedef pt_status (*phase)(pt_run *run, pt_error *err);
 
 /* Up to here a stage can be opened alone, for --check; the rest needs its neighbours. */
 static const phase alone[] = {cut, open_data, plan, open_backend, open_stage, profile};
-static const phase together[] = {give_weights, open_engine};
+static const phase together[] = {give_weights, count_loaded, open_outputs, join_world, open_engine};
 
 static pt_run *new_run(pt_world *world, const pt_config *config, const pt_partition *partition)
 {
@@ -313,6 +392,7 @@ void pt_run_close(pt_run *run)
     if (!run)
         return;
     pt_engine_free(run->engine);
+    pt_timeline_close(run->timeline);
     pt_reporter_close(run->reporter);
     pt_stage_free(run->stage);
     pt_weights_free(run->weights);

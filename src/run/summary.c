@@ -77,7 +77,7 @@ pt_status pt_write_summary(const pt_run *run, const run_totals *totals, const st
 {
     const char *path = run->settings->summary;
     json_t *object = summary_object(run, totals, cards, wall_s);
-    int failed = json_dump_file(object, path, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    int failed = json_dump_file(object, path, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
     json_decref(object);
     return failed ? pt_fail(err, PT_EIO, "--summary: cannot write %s: %s", path, strerror(errno))
                   : PT_OK;

@@ -70,20 +70,20 @@ pt_status pt_timeline_open(pt_run *run, pt_timeline **ret_timeline, pt_error *er
     pt_status status = allocate(t, err);
     if (status == PT_OK && run->rank == 0)
         status = open_files(t, err);
-    status = pt_world_agree(run->world, status, err, NULL);
-    if (status == PT_OK)
-        status = pt_world_clock_offset(run->world, &t->offset_ns, err);
-    t->origin_ns = pt_clock_ns();
-    if (status == PT_OK)
-        status = pt_world_broadcast(run->world, PT_FOR_METRICS, /*root=*/0, &t->origin_ns,
-                                    sizeof t->origin_ns, err);
     if (status != PT_OK) {
-        pt_error ignored = {PT_OK, ""};
-        pt_timeline_close(t, &ignored);
+        pt_timeline_close(t);
         return status;
     }
     *ret_timeline = t;
     return PT_OK;
+}
+
+pt_status pt_timeline_join(pt_timeline *t, pt_error *err)
+{
+    PT_TRY(pt_world_clock_offset(t->run->world, &t->offset_ns, err));
+    t->origin_ns = pt_clock_ns();
+    return pt_world_broadcast(t->run->world, PT_FOR_METRICS, /*root=*/0, &t->origin_ns,
+                              sizeof t->origin_ns, err);
 }
 
 /* From this rank's clock to µs since the origin, kept in ns. A 0 means that nothing happened. */
@@ -163,20 +163,37 @@ pt_status pt_timeline_add(pt_timeline *t, pt_error *err)
     return PT_OK;
 }
 
-pt_status pt_timeline_close(pt_timeline *t, pt_error *err)
+static pt_status end_file(FILE **file, const char *option, const char *path, pt_error *err)
 {
-    if (!t)
+    if (!*file)
         return PT_OK;
-    bool ok = true;
+    bool bad = ferror(*file);
+    bad |= fclose(*file) != 0;
+    *file = NULL;
+    return bad ? pt_fail(err, PT_EIO, "%s: cannot write %s: %s", option, path, strerror(errno))
+               : PT_OK;
+}
+
+pt_status pt_timeline_end(pt_timeline *t, pt_error *err)
+{
+    const pt_settings *s = t->run->settings;
     if (t->trace)
         fputs("\n]}\n", t->trace);
+    pt_status csv = end_file(&t->csv, "--timing", s->timing, err);
+    pt_status trace = end_file(&t->trace, "--trace", s->trace, err);
+    return csv != PT_OK ? csv : trace;
+}
+
+void pt_timeline_close(pt_timeline *t)
+{
+    if (!t)
+        return;
     if (t->csv)
-        ok = fclose(t->csv) == 0;
+        fclose(t->csv);
     if (t->trace)
-        ok = fclose(t->trace) == 0 && ok;
+        fclose(t->trace);
     free(t->all);
     free(t->mine);
     free(t->counts);
     free(t);
-    return ok ? PT_OK : pt_fail(err, PT_EIO, "cannot write the timings: %s", strerror(errno));
 }

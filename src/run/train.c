@@ -43,15 +43,15 @@ static pt_status evaluate(pt_run *run, uint32_t epoch, pt_error *err)
     return pt_reporter_evaluation(run->reporter, &result, err);
 }
 
-static pt_status train_epochs(pt_run *run, pt_timeline *timeline, pt_error *err)
+static pt_status train_epochs(pt_run *run, pt_error *err)
 {
     int64_t every = run->settings->eval_every;
     for (int64_t epoch = 0; epoch < run->epochs; epoch++) {
         int64_t left = run->total_steps - epoch * run->steps_per_epoch;
         int64_t steps = left < run->steps_per_epoch ? left : run->steps_per_epoch;
         PT_TRY(train_epoch(run, (uint32_t)epoch, steps, err));
-        if (timeline)
-            PT_TRY(pt_timeline_add(timeline, err));
+        if (run->timeline)
+            PT_TRY(pt_timeline_add(run->timeline, err));
         if (every > 0 && ((epoch + 1) % every == 0 || epoch + 1 == run->epochs))
             PT_TRY(evaluate(run, (uint32_t)epoch, err));
     }
@@ -70,24 +70,27 @@ static pt_status write_summary(pt_run *run, double wall_s, pt_error *err)
     return status;
 }
 
-pt_status pt_run_train(pt_run *run, pt_error *err)
+/* What is left when training is over. The weights come first, and every file gets its chance: the
+ * first failure is the one that is told. */
+static pt_status write_results(pt_run *run, double wall_s, pt_error *err)
 {
     const pt_settings *s = run->settings;
-    pt_timeline *timeline = NULL;
+    pt_error later = {PT_OK, ""};
+    pt_status status = PT_OK;
+    if (s->save)
+        status = pt_weights_save(run->weights, &run->flat, &run->partition->graph, s->save, err);
+    pt_status ended = run->timeline ? pt_timeline_end(run->timeline, status ? &later : err) : PT_OK;
+    status = status ? status : ended;
+    ended = pt_reporter_finish(run->reporter, status ? &later : err);
+    status = status ? status : ended;
+    ended = s->summary ? write_summary(run, wall_s, status ? &later : err) : PT_OK;
+    return status ? status : ended;
+}
+
+pt_status pt_run_train(pt_run *run, pt_error *err)
+{
     int64_t start = pt_clock_ns();
     PT_TRY(pt_reporter_start(run->reporter, err));
-    if (s->timing || s->trace)
-        PT_TRY(pt_timeline_open(run, &timeline, err));
-    pt_status status = train_epochs(run, timeline, err);
-    if (status != PT_OK) {
-        pt_error ignored = {PT_OK, ""};
-        pt_timeline_close(timeline, &ignored);
-        return status;
-    }
-    PT_TRY(pt_timeline_close(timeline, err));
-    if (s->save)
-        PT_TRY(pt_weights_save(run->weights, &run->flat, &run->partition->graph, s->save, err));
-    double wall_s = (double)(pt_clock_ns() - start) / 1e9;
-    PT_TRY(pt_reporter_finish(run->reporter, err));
-    return s->summary ? write_summary(run, wall_s, err) : PT_OK;
+    PT_TRY(train_epochs(run, err));
+    return write_results(run, (double)(pt_clock_ns() - start) / 1e9, err);
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "pipetrain/init.h"
+#include "pipetrain/log.h"
 #include "pipetrain/safetensors.h"
 #include "pipetrain/text.h"
 
@@ -60,6 +61,12 @@ pt_status pt_weights_randomise(pt_weights *weights, const pt_flat *flat, const p
             PT_TRY(status);
         }
     return PT_OK;
+}
+
+static int is_safetensors(const struct dirent *entry)
+{
+    const char *dot = strrchr(entry->d_name, '.');
+    return dot && strcmp(dot, ".safetensors") == 0;
 }
 
 /* ---- saving -----------------------------------------------------------------------------------
@@ -139,7 +146,40 @@ pt_status pt_weights_save(pt_weights *weights, const pt_flat *flat, const pt_gra
     return PT_OK;
 }
 
-pt_status pt_weights_make_dir(const char *dir, pt_error *err)
+static int is_layer_file(const struct dirent *entry)
+{
+    return strncmp(entry->d_name, "layer-", 6) == 0 && is_safetensors(entry);
+}
+
+static bool is_ours(const char *dir, const char *name, const pt_graph *graph)
+{
+    int node = atoi(name + 6);
+    char *path =
+        node >= 0 && node < graph->n_nodes ? layer_path(dir, node, graph->nodes[node].name) : NULL;
+    bool ours = path && strcmp(path + strlen(dir) + 1, name) == 0;
+    free(path);
+    return ours;
+}
+
+/* Files of another model would be read together with ours, and nobody could tell them apart. */
+static pt_status refuse_strangers(const char *dir, const pt_graph *graph, pt_error *err)
+{
+    struct dirent **entries = NULL;
+    int n = scandir(dir, &entries, is_layer_file, alphasort);
+    pt_status status = PT_OK;
+    for (int i = 0; i < n; i++) {
+        if (status == PT_OK && !is_ours(dir, entries[i]->d_name, graph))
+            status = pt_fail(err, PT_EINPUT,
+                             "--save %s: it holds %s, which is not of this model; give an empty "
+                             "directory",
+                             dir, entries[i]->d_name);
+        free(entries[i]);
+    }
+    free(entries);
+    return status;
+}
+
+pt_status pt_weights_make_dir(const char *dir, const pt_graph *graph, pt_error *err)
 {
     char *path = strdup(dir);
     if (!path)
@@ -160,7 +200,7 @@ pt_status pt_weights_make_dir(const char *dir, pt_error *err)
     if (status == PT_OK && access(dir, W_OK | X_OK) != 0)
         status = pt_fail(err, PT_EINPUT, "cannot write into %s: %s", dir, strerror(errno));
     free(path);
-    return status;
+    return status == PT_OK ? refuse_strangers(dir, graph, err) : status;
 }
 
 /* ---- loading ----------------------------------------------------------------------------------
@@ -176,12 +216,6 @@ static void close_all(opened *o)
     for (int i = 0; i < o->n; i++)
         pt_safetensors_close(o->files[i]);
     free(o->files);
-}
-
-static int is_safetensors(const struct dirent *entry)
-{
-    const char *dot = strrchr(entry->d_name, '.');
-    return dot && strcmp(dot, ".safetensors") == 0;
 }
 
 static pt_status open_dir(const char *path, opened *o, pt_error *err)
@@ -228,14 +262,20 @@ static pt_status open_path(const char *path, opened *o, pt_error *err)
     return PT_OK;
 }
 
-static const pt_st_tensor *find(const opened *o, const char *name)
+/* ret_tensor: NULL when no file has it. Two files that have it are refused: which one is meant? */
+static pt_status find(const opened *o, const char *path, const char *name,
+                      const pt_st_tensor **ret_tensor, pt_error *err)
 {
+    const pt_st_tensor *found = NULL;
     for (int i = 0; i < o->n; i++) {
         const pt_st_tensor *t = pt_safetensors_find(o->files[i], name);
-        if (t)
-            return t;
+        if (t && found)
+            return pt_fail(err, PT_EINPUT, "%s: two of its files hold a tensor %s; remove one",
+                           path, name);
+        found = t ? t : found;
     }
-    return NULL;
+    *ret_tensor = found;
+    return PT_OK;
 }
 
 static pt_status check_shape(const pt_st_tensor *got, const pt_flat_tensor *want, const char *path,
@@ -269,11 +309,13 @@ static pt_status load_from(const opened *o, pt_weights *weights, const tensor_ki
         char *name = tensor_name(graph, want);
         if (!name)
             return pt_fail(err, PT_ENOMEM, "no memory for a name");
-        const pt_st_tensor *got = find(o, name);
-        pt_status status = PT_OK;
-        if (!got && all)
+        const pt_st_tensor *got = NULL;
+        pt_status status = find(o, path, name, &got, err);
+        if (status == PT_OK && !got && all)
             status =
                 pt_fail(err, PT_EINPUT, "%s has no tensor %s; is it of another model?", path, name);
+        if (!got && !all)
+            pt_log(PT_LOG_WARNING, "%s has no tensor %s: it keeps its random values", path, name);
         *(got ? loaded : missing) += 1;
         free(name);
         if (got && status == PT_OK)

@@ -1,0 +1,454 @@
+/* Weight versions on the ref backend: what forwards and backwards read, how long the bytes stay,
+ * and that a content number names one content. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "suite.h"
+
+#include "pipetrain/weights.h"
+#include "random_graph.h"
+
+enum { FEATURES = 5, VERSIONS = 4 };
+
+typedef struct fixture {
+    pt_backend *b;
+    pt_graph graph;
+    pt_flat flat;
+    pt_weights_spec spec;
+    pt_weights *w;
+    size_t before; /* bytes of the backend before the weights were made */
+} fixture;
+
+static size_t bytes_now(const pt_backend *b)
+{
+    size_t now = 0, peak = 0;
+    b->row->memory(b, &now, &peak);
+    return now;
+}
+
+/* linear → batch-norm → linear. */
+static void begin(fixture *f, const char *predictor, bool stash, bool training)
+{
+    pt_error err = {PT_OK, ""};
+    pt_backend_config config = {.threads = 1};
+    *f = (fixture){0};
+    assert_ok(pt_backend_find("ref")->open(&config, &f->b, &err), &err);
+    graph_begin(&f->graph, (pt_shape){.ndim = 1, .dims = {FEATURES}}, FEATURES);
+    pt_op linear = graph_op(PT_OP_LINEAR);
+    linear.features = FEATURES;
+    int value = graph_add1(&f->graph, linear, 0);
+    value = graph_add1(&f->graph, graph_op(PT_OP_BATCH_NORM), value);
+    graph_add1(&f->graph, linear, value);
+    assert_ok(pt_flat_init(&f->flat, &f->graph, 0, f->graph.n_nodes, &err), &err);
+    f->spec = (pt_weights_spec){
+        .flat = &f->flat,
+        .optimizer = {.name = "sgd", .momentum = 0.5},
+        .predictor = pt_predictor_find(predictor),
+        .lr = {.schedule = "constant", .base = 0.25},
+        .stash = stash,
+        .versions = VERSIONS,
+        .training = training,
+    };
+    f->before = bytes_now(f->b);
+    assert_ok(pt_weights_new(f->b, &f->spec, &f->w, &err), &err);
+}
+
+static void end(fixture *f)
+{
+    pt_weights_free(f->w);
+    assert_int_equal(bytes_now(f->b), f->before);
+    pt_flat_clear(&f->flat);
+    pt_graph_clear(&f->graph);
+    f->b->row->close(f->b);
+}
+
+/* Host copy of a parameter buffer; free() it. */
+static float *bytes_of(const fixture *f, const float *dev)
+{
+    pt_error err = {PT_OK, ""};
+    float *host = malloc(f->flat.param_elements * sizeof *host);
+    assert_non_null(host);
+    assert_ok(f->b->row->download(f->b, host, dev, f->flat.param_elements * sizeof *host, &err),
+              &err);
+    return host;
+}
+
+static void assert_holds(const fixture *f, const float *dev, const float *want)
+{
+    float *got = bytes_of(f, dev);
+    assert_memory_equal(got, want, f->flat.param_elements * sizeof *got);
+    free(got);
+}
+
+/* One update with a gradient of ones. */
+static void update(fixture *f)
+{
+    pt_error err = {PT_OK, ""};
+    float *ones = malloc(f->flat.param_elements * sizeof *ones);
+    assert_non_null(ones);
+    for (size_t i = 0; i < f->flat.param_elements; i++)
+        ones[i] = 1;
+    assert_ok(f->b->row->upload(f->b, pt_weights_gradient(f->w), ones,
+                                f->flat.param_elements * sizeof *ones, &err),
+              &err);
+    assert_ok(pt_weights_update(f->w, /*scale=*/1, &err), &err);
+    free(ones);
+}
+
+static pt_weight_set forward(fixture *f, int staleness)
+{
+    pt_error err = {PT_OK, ""};
+    pt_weight_set set;
+    assert_ok(pt_weights_for_forward(f->w, staleness, &set, &err), &err);
+    return set;
+}
+
+static void assert_same_set(pt_weight_set a, pt_weight_set b)
+{
+    assert_ptr_equal(a.dev_params, b.dev_params);
+    assert_int_equal(a.content, b.content);
+    assert_int_equal(a.stash_slot, b.stash_slot);
+}
+
+/* ---- what is read -----------------------------------------------------------------------------
+ */
+
+static void test_plain_weights_are_the_true_ones(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, "none", /*stash=*/false, /*training=*/true);
+    pt_weight_set early = forward(&f, 3);
+    assert_same_set(early, pt_weights_now(f.w));
+    assert_same_set(forward(&f, 0), early);
+    update(&f);
+    assert_same_set(pt_weights_for_backward(f.w, &early), pt_weights_now(f.w));
+    assert_ptr_equal(forward(&f, 3).dev_params, early.dev_params);
+    assert_int_not_equal(forward(&f, 3).content, early.content);
+    pt_weights_release(f.w, &early);
+    end(&f);
+}
+
+static void test_updates_are_counted(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, "none", /*stash=*/false, /*training=*/true);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(pt_weights_updates(f.w), i);
+        assert_int_equal(pt_weights_now(f.w).version, i);
+        update(&f);
+    }
+    end(&f);
+}
+
+static void test_rate_of_the_next_update(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, "none", /*stash=*/false, /*training=*/true);
+    pt_weights_free(f.w);
+    pt_error err = {PT_OK, ""};
+    f.spec.lr = (pt_lr_spec){.schedule = "constant", .base = 1, .warmup = 4};
+    assert_ok(pt_weights_new(f.b, &f.spec, &f.w, &err), &err);
+    for (int i = 0; i < 6; i++) {
+        assert_true(pt_weights_lr(f.w) == (i < 4 ? (i + 1) / 4.0 : 1.0));
+        update(&f);
+    }
+    end(&f);
+}
+
+/* ---- stash ------------------------------------------------------------------------------------
+ */
+
+static void check_stash(const char *predictor)
+{
+    fixture f;
+    begin(&f, predictor, /*stash=*/true, /*training=*/true);
+    pt_weight_set held[VERSIONS];
+    float *bytes[VERSIONS];
+    for (int i = 0; i < VERSIONS; i++) {
+        held[i] = forward(&f, 2);
+        assert_true(held[i].stash_slot >= 0);
+        assert_int_equal(held[i].version, i);
+        bytes[i] = bytes_of(&f, held[i].dev_params);
+        update(&f);
+    }
+    for (int i = 0; i < VERSIONS; i++) { /* all of them are there, and differ */
+        assert_same_set(pt_weights_for_backward(f.w, &held[i]), held[i]);
+        assert_holds(&f, held[i].dev_params, bytes[i]);
+        for (int j = 0; j < i; j++) {
+            assert_int_not_equal(held[i].content, held[j].content);
+            assert_int_not_equal(held[i].stash_slot, held[j].stash_slot);
+            assert_memory_not_equal(bytes[i], bytes[j], FEATURES * sizeof(float));
+        }
+    }
+    pt_error err = {PT_OK, ""};
+    pt_weight_set refused;
+    assert_fails(pt_weights_for_forward(f.w, 2, &refused, &err), PT_EINTERNAL, "version", &err);
+    pt_weights_release(f.w, &held[0]); /* one goes, one comes; the others stay */
+    pt_weight_set newest = forward(&f, 2);
+    assert_int_equal(newest.stash_slot, held[0].stash_slot);
+    for (int i = 1; i < VERSIONS; i++) {
+        assert_holds(&f, held[i].dev_params, bytes[i]);
+        assert_int_not_equal(newest.content, held[i].content);
+    }
+    assert_int_not_equal(newest.content, held[0].content);
+    for (int i = 0; i < VERSIONS; i++)
+        free(bytes[i]);
+    end(&f);
+}
+
+static void test_stash_keeps_the_bytes(void **state)
+{
+    (void)state;
+    check_stash("none");
+    check_stash("msnag");
+}
+
+static void test_one_version_is_stashed_once(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, "none", /*stash=*/true, /*training=*/true);
+    pt_weight_set first = forward(&f, 1), second = forward(&f, 2);
+    assert_same_set(first, second);
+    float *bytes = bytes_of(&f, first.dev_params);
+    update(&f);
+    pt_weights_release(f.w, &first); /* the second still holds it */
+    for (int i = 0; i < VERSIONS - 1; i++) {
+        assert_int_not_equal(forward(&f, 1).stash_slot, second.stash_slot);
+        update(&f);
+    }
+    assert_holds(&f, second.dev_params, bytes);
+    free(bytes);
+    end(&f);
+}
+
+/* The same version foreseen from two distances is two contents. */
+static void test_two_distances_are_two_contents(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, "msnag", /*stash=*/true, /*training=*/true);
+    update(&f); /* now there is a velocity */
+    pt_weight_set near = forward(&f, 1), far = forward(&f, 2), again = forward(&f, 1);
+    assert_int_not_equal(near.content, far.content);
+    assert_same_set(near, again);
+    end(&f);
+}
+
+static void test_nothing_late_is_not_stashed(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, "msnag", /*stash=*/true, /*training=*/true);
+    assert_same_set(forward(&f, 0), pt_weights_now(f.w));
+    end(&f);
+}
+
+/* ---- prediction -------------------------------------------------------------------------------
+ */
+
+static void test_predicted_set_is_made_once(void **state)
+{
+    (void)state;
+    pt_error err = {PT_OK, ""};
+    fixture f;
+    begin(&f, "msnag", /*stash=*/false, /*training=*/true);
+    update(&f);
+    update(&f);
+    float *theta = bytes_of(&f, pt_weights_now(f.w).dev_params);
+    pt_weight_set set = forward(&f, 2);
+    assert_ptr_not_equal(set.dev_params, pt_weights_now(f.w).dev_params);
+    assert_int_not_equal(set.content, pt_weights_now(f.w).content);
+    assert_holds(&f, pt_weights_now(f.w).dev_params, theta); /* θ is never touched */
+    /* v = 1, then 1.5: θ̂ = θ - η (γ + γ²) v, in numbers that floats hold exactly */
+    float *foreseen = bytes_of(&f, set.dev_params);
+    for (int i = 0; i < f.flat.n_params; i++)
+        for (int64_t e = 0; e < f.flat.params[i].shape.elements; e++) {
+            size_t at = f.flat.params[i].offset + (size_t)e;
+            assert_true(foreseen[at] == theta[at] - 0.25f * 0.75f * 1.5f);
+        }
+    assert_same_set(forward(&f, 2), set); /* made once … */
+    /* … and not again: what is written there by hand stays. */
+    assert_ok(f.b->row->upload(f.b, (float *)(uintptr_t)set.dev_params, theta,
+                               f.flat.param_elements * sizeof(float), &err),
+              &err);
+    set = forward(&f, 2);
+    assert_holds(&f, set.dev_params, theta);
+    pt_weight_set further = forward(&f, 3);
+    assert_int_not_equal(further.content, set.content);
+    update(&f);
+    assert_int_not_equal(forward(&f, 3).content, further.content);
+    assert_same_set(pt_weights_for_backward(f.w, &set), pt_weights_now(f.w));
+    free(theta);
+    free(foreseen);
+    end(&f);
+}
+
+/* ---- content numbers --------------------------------------------------------------------------
+ */
+
+/* A number that was given to other bytes, or at another address, would make a kernel use a stale
+ * copy. Everything that a random run hands out is remembered and compared. */
+static void check_content_numbers(const char *predictor, bool stash)
+{
+    enum { MOMENTS = 60, MOST = 4 * MOMENTS };
+    fixture f;
+    struct {
+        uint64_t content;
+        const float *dev;
+        float *bytes;
+    } seen[MOST];
+    int n = 0;
+    pt_weight_set held[VERSIONS];
+    int n_held = 0;
+    pt_rng rng;
+    pt_rng_init(&rng, /*seed=*/3, PT_RNG_CHECK, 0, 0);
+    begin(&f, predictor, stash, /*training=*/true);
+    for (int t = 0; t < MOMENTS; t++) {
+        pt_weight_set set = pt_weights_now(f.w);
+        if (pt_rng_below(&rng, 3) == 0)
+            update(&f);
+        if (n_held == VERSIONS)
+            pt_weights_release(f.w, &held[--n_held]);
+        if (n_held < VERSIONS)
+            set = held[n_held++] = forward(&f, (int)pt_rng_below(&rng, 3));
+        float *bytes = bytes_of(&f, set.dev_params);
+        for (int i = 0; i < n; i++)
+            if (seen[i].content == set.content) {
+                assert_ptr_equal(seen[i].dev, set.dev_params);
+                assert_memory_equal(seen[i].bytes, bytes, f.flat.param_elements * sizeof *bytes);
+            }
+        assert_true(set.content > 0);
+        seen[n].content = set.content;
+        seen[n].dev = set.dev_params;
+        seen[n++].bytes = bytes;
+    }
+    for (int i = 0; i < n; i++)
+        free(seen[i].bytes);
+    end(&f);
+}
+
+static void test_a_number_names_one_content(void **state)
+{
+    (void)state;
+    check_content_numbers("none", false);
+    check_content_numbers("none", true);
+    check_content_numbers("msnag", false);
+    check_content_numbers("msnag", true);
+}
+
+static void test_reading_changes_no_number(void **state)
+{
+    (void)state;
+    pt_error err = {PT_OK, ""};
+    float values[FEATURES * FEATURES];
+    fixture f;
+    begin(&f, "msnag", /*stash=*/false, /*training=*/true);
+    uint64_t content = pt_weights_now(f.w).content;
+    (void)forward(&f, 2);
+    assert_ok(pt_weights_get_param(f.w, 0, values, &err), &err);
+    assert_ok(pt_weights_get_state(f.w, 0, values, &err), &err);
+    assert_int_equal(pt_weights_now(f.w).content, content);
+    end(&f);
+}
+
+/* Weights that are given while a prediction of the old ones is remembered. */
+static void test_given_weights_are_predicted_anew(void **state)
+{
+    (void)state;
+    pt_error err = {PT_OK, ""};
+    float values[FEATURES * FEATURES];
+    fixture f;
+    begin(&f, "msnag", /*stash=*/false, /*training=*/true);
+    update(&f);
+    uint64_t content = pt_weights_now(f.w).content;
+    pt_weight_set old = forward(&f, 1);
+    for (int i = 0; i < FEATURES * FEATURES; i++)
+        values[i] = (float)i;
+    assert_ok(pt_weights_set_param(f.w, 0, values, &err), &err);
+    assert_int_not_equal(pt_weights_now(f.w).content, content);
+    pt_weight_set set = forward(&f, 1);
+    assert_int_not_equal(set.content, old.content);
+    float *bytes = bytes_of(&f, set.dev_params);
+    for (int i = 0; i < FEATURES * FEATURES; i++) /* v = 1 after one update: θ - ηγ */
+        assert_true(bytes[f.flat.params[0].offset + (size_t)i] == values[i] - 0.125f);
+    free(bytes);
+    end(&f);
+}
+
+/* ---- accessors and sizes ----------------------------------------------------------------------
+ */
+
+static void check_accessors(fixture *f, bool params)
+{
+    pt_error err = {PT_OK, ""};
+    const pt_flat_tensor *tensors = params ? f->flat.params : f->flat.state;
+    int n = params ? f->flat.n_params : f->flat.n_state;
+    float in[FEATURES * FEATURES], out[FEATURES * FEATURES];
+    for (int i = 0; i < n; i++) {
+        for (int64_t e = 0; e < tensors[i].shape.elements; e++)
+            in[e] = (float)(100 * (i + 1) + (int)e);
+        assert_ok(params ? pt_weights_set_param(f->w, i, in, &err)
+                         : pt_weights_set_state(f->w, i, in, &err),
+                  &err);
+    }
+    for (int i = 0; i < n; i++) { /* none has run over its neighbour */
+        assert_ok(params ? pt_weights_get_param(f->w, i, out, &err)
+                         : pt_weights_get_state(f->w, i, out, &err),
+                  &err);
+        for (int64_t e = 0; e < tensors[i].shape.elements; e++)
+            assert_true(out[e] == (float)(100 * (i + 1) + (int)e));
+    }
+    assert_true(n > 0);
+}
+
+static void test_accessors(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, "none", /*stash=*/false, /*training=*/true);
+    check_accessors(&f, /*params=*/true);
+    check_accessors(&f, /*params=*/false);
+    end(&f);
+}
+
+static void test_bytes_are_as_predicted(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        fixture f;
+        begin(&f, i & 1 ? "msnag" : "none", /*stash=*/i & 2, /*training=*/i & 4);
+        assert_int_equal(bytes_now(f.b) - f.before, pt_weights_bytes(&f.spec));
+        end(&f);
+    }
+}
+
+static void test_free_takes_null(void **state)
+{
+    (void)state;
+    pt_weights_free(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_plain_weights_are_the_true_ones),
+        cmocka_unit_test(test_updates_are_counted),
+        cmocka_unit_test(test_rate_of_the_next_update),
+        cmocka_unit_test(test_stash_keeps_the_bytes),
+        cmocka_unit_test(test_one_version_is_stashed_once),
+        cmocka_unit_test(test_two_distances_are_two_contents),
+        cmocka_unit_test(test_nothing_late_is_not_stashed),
+        cmocka_unit_test(test_predicted_set_is_made_once),
+        cmocka_unit_test(test_a_number_names_one_content),
+        cmocka_unit_test(test_reading_changes_no_number),
+        cmocka_unit_test(test_given_weights_are_predicted_anew),
+        cmocka_unit_test(test_accessors),
+        cmocka_unit_test(test_bytes_are_as_predicted),
+        cmocka_unit_test(test_free_takes_null),
+    };
+    return cmocka_run_group_tests_name("weights", tests, NULL, NULL);
+}
