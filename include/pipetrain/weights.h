@@ -55,6 +55,8 @@ pt_weight_set pt_weights_now(const pt_weights *weights);
 
 /* One optimizer step with the learning rate of this step; `scale` is the clip factor (1: none). */
 pt_status pt_weights_update(pt_weights *weights, double scale, pt_error *err);
+/* Forgets velocities and counts from step 0 again. Weights and statistics stay as they are. */
+pt_status pt_weights_restart(pt_weights *weights, pt_error *err);
 int64_t pt_weights_updates(const pt_weights *weights); /* how many so far */
 double pt_weights_lr(const pt_weights *weights);       /* of the next update */
 

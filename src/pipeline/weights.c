@@ -197,6 +197,20 @@ pt_status pt_weights_update(pt_weights *w, double scale, pt_error *err)
     return PT_OK;
 }
 
+pt_status pt_weights_restart(pt_weights *w, pt_error *err)
+{
+    w->updates = 0;
+    w->predicted_staleness = 0;
+    w->content = ++w->last_content;
+    /* v = 0·θ + 0·θ would keep a NaN: copy zeros instead. */
+    void *zeros = NULL;
+    PT_TRY(w->backend->row->host_new(w->backend, w->n * sizeof(float), &zeros, err));
+    pt_status status =
+        w->backend->row->upload(w->backend, w->velocity[0], zeros, w->n * sizeof(float), err);
+    w->backend->row->host_free(w->backend, zeros);
+    return status;
+}
+
 int64_t pt_weights_updates(const pt_weights *w)
 {
     return w->updates;

@@ -9,67 +9,117 @@
 enum { PROFILE_RUNS = 3 }; /* the first warms up; the fastest of the rest counts */
 static const int64_t PROFILE_NS = 500000000; /* but no more runs once this much time has gone */
 
-/* The stage's input, from nowhere: zeros. */
-static pt_status arrive(pt_run *run, pt_micro_batch *mb, pt_error *err)
+/* Host memory of one micro-batch: what comes in, and what the last stage compares with. */
+typedef struct rig {
+    pt_run *run;
+    int64_t samples;
+    uint32_t *sample;
+    float *input; /* first stage: filled from the dataset; others: zeros, a whole message */
+    int32_t *label;
+    float *target;
+} rig;
+
+static void rig_clear(rig *r)
 {
-    size_t elements = (size_t)mb->samples * (size_t)pt_shape_elements(&run->partition->graph.input);
-    size_t bytes = pt_stage_message_bytes(run->stage, /*behind=*/false);
-    size_t room = elements * sizeof(float) > bytes ? elements * sizeof(float) : bytes;
-    void *zeros = calloc(1, room + 1);
-    if (!zeros)
-        return pt_fail(err, PT_ENOMEM, "no memory for a profile");
-    pt_status status = run->rank == 0 ? pt_stage_load(run->stage, mb, zeros, err)
-                                      : pt_stage_unpack_activations(run->stage, mb, zeros, err);
-    free(zeros);
-    return status;
+    free(r->sample);
+    free(r->input);
+    free(r->label);
+    free(r->target);
 }
 
-static pt_status run_once(pt_run *run, pt_micro_batch *mb, pt_stage_cost *ret_cost, pt_error *err)
+static pt_status rig_init(rig *r, pt_run *run, pt_error *err)
 {
-    int64_t t0 = pt_clock_ns();
-    PT_TRY(pt_stage_forward(run->stage, mb, /*staleness=*/0, NULL, err));
-    int64_t t1 = pt_clock_ns();
-    PT_TRY(pt_stage_backward_input(run->stage, mb, /*accumulate=*/false, NULL, err));
-    int64_t t2 = pt_clock_ns();
-    PT_TRY(pt_stage_backward_weight(run->stage, mb, /*accumulate=*/false, NULL, err));
-    int64_t t3 = pt_clock_ns();
-    ret_cost->forward = (double)(t1 - t0) / 1e3;
-    ret_cost->backward_input = (double)(t2 - t1) / 1e3;
-    ret_cost->backward_weight = (double)(t3 - t2) / 1e3;
+    const pt_graph *graph = &run->partition->graph;
+    int64_t sizes[PT_MAX_SIZES];
+    pt_epoch_sizes(&run->epoch_plan, sizes);
+    size_t n = (size_t)sizes[0];
+    size_t input = n * (size_t)pt_shape_elements(&graph->input) * sizeof(float);
+    size_t message = pt_stage_message_bytes(run->stage, /*behind=*/false);
+    *r = (rig){.run = run, .samples = sizes[0]};
+    r->sample = calloc(n, sizeof *r->sample);
+    r->input = calloc(1, input > message ? input : message);
+    r->label = calloc(n, sizeof *r->label);
+    r->target = calloc(n * (size_t)pt_shape_elements(&graph->loss.shape), sizeof *r->target);
+    if (!r->sample || !r->input || !r->label || !r->target)
+        return pt_fail(err, PT_ENOMEM, "no memory for a profile");
+    return PT_OK;
+}
+
+/* A real forward of the first stage loads its samples, and one that is late predicts. */
+static pt_status forward(rig *r, pt_micro_batch *mb, pt_error *err)
+{
+    pt_run *run = r->run;
+    const pt_span *span = run->full.facts ? &run->full : &run->last;
+    if (run->rank == 0) {
+        pt_load_inputs(run->train_data, &run->partition->graph.input,
+                       &run->partition->normalisation, &run->augmentation, /*seed=*/0,
+                       /*epoch=*/0, r->sample, r->samples, r->input);
+        PT_TRY(pt_stage_load(run->stage, mb, r->input, err));
+    } else {
+        PT_TRY(pt_stage_unpack_activations(run->stage, mb, r->input, err));
+    }
+    return pt_stage_forward(run->stage, mb, span->facts[run->rank].staleness_max, NULL, err);
+}
+
+static pt_status backward_input(rig *r, pt_micro_batch *mb, pt_error *err)
+{
+    pt_run *run = r->run;
+    pt_loss_result loss;
+    if (run->rank == run->stages - 1)
+        PT_TRY(pt_stage_loss(run->stage, mb, r->label, r->target, 1.0f / (float)r->samples, &loss,
+                             err));
+    return pt_stage_backward_input(run->stage, mb, /*accumulate=*/false, NULL, err);
+}
+
+static pt_status run_once(rig *r, pt_stage_cost *ret_cost, pt_error *err)
+{
+    pt_run *run = r->run;
+    pt_micro_batch mb;
+    int64_t t[5];
+    PT_TRY(pt_stage_begin(run->stage, PT_TRAIN, /*epoch=*/0, r->sample, r->samples, &mb, err));
+    t[0] = pt_clock_ns();
+    PT_TRY(forward(r, &mb, err));
+    t[1] = pt_clock_ns();
+    PT_TRY(backward_input(r, &mb, err));
+    t[2] = pt_clock_ns();
+    PT_TRY(pt_stage_backward_weight(run->stage, &mb, /*accumulate=*/false, NULL, err));
+    t[3] = pt_clock_ns();
+    PT_TRY(pt_weights_update(run->weights, /*scale=*/1, err));
+    t[4] = pt_clock_ns();
+    pt_stage_end(run->stage, &mb);
+    *ret_cost = (pt_stage_cost){
+        .forward = (double)(t[1] - t[0]) / 1e3,
+        .backward_input = (double)(t[2] - t[1]) / 1e3,
+        .backward_weight = (double)(t[3] - t[2]) / 1e3,
+        .update = (double)(t[4] - t[3]) / 1e3,
+    };
     return PT_OK;
 }
 
 static double total(const pt_stage_cost *cost)
 {
-    return cost->forward + cost->backward_input + cost->backward_weight;
+    return cost->forward + cost->backward_input + cost->backward_weight + cost->update;
 }
 
 pt_status pt_profile_stage(pt_run *run, pt_stage_cost *ret_cost, pt_error *err)
 {
-    int64_t sizes[4];
-    pt_epoch_sizes(&run->epoch_plan, sizes);
-    int64_t start = pt_clock_ns();
+    rig r = {NULL};
     pt_stage_cost best = {0};
-    uint32_t *sample = calloc((size_t)sizes[0], sizeof *sample);
-    if (!sample)
-        return pt_fail(err, PT_ENOMEM, "no memory for a profile");
-    pt_status status = PT_OK;
+    int64_t start = pt_clock_ns();
+    pt_status status = rig_init(&r, run, err);
     for (int i = 0; status == PT_OK && i < PROFILE_RUNS; i++) {
-        pt_micro_batch mb;
         pt_stage_cost cost = {0};
-        PT_GOTO(status,
-                pt_stage_begin(run->stage, PT_TRAIN, /*epoch=*/0, sample, sizes[0], &mb, err));
-        PT_GOTO(status, arrive(run, &mb, err));
-        PT_GOTO(status, run_once(run, &mb, &cost, err));
-        pt_stage_end(run->stage, &mb);
+        status = run_once(&r, &cost, err);
         if (i <= 1 || total(&cost) < total(&best))
             best = cost;
         if (pt_clock_ns() - start > PROFILE_NS)
             break;
     }
-    *ret_cost = best;
-out:
-    free(sample);
+    rig_clear(&r);
+    if (status == PT_OK)
+        status = pt_weights_restart(run->weights, err);
+    if (status == PT_OK)
+        *ret_cost = best;
     return status;
 }
 

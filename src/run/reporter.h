@@ -56,8 +56,8 @@ typedef struct stage_card {
 stage_card pt_reporter_card(const pt_run *run); /* this rank's */
 pt_status pt_reporter_cards(pt_run *run, stage_card *ret_cards, pt_error *err);
 
-/* Runs a micro-batch of zeros through this rank's stage and times it. Before weights are given: it
- * leaves traces in gradients and running statistics. */
+/* Runs a micro-batch through this rank's stage and times it. Before weights are given: it leaves
+ * traces in weights, gradients and running statistics. */
 pt_status pt_profile_stage(pt_run *run, pt_stage_cost *ret_cost, pt_error *err);
 /* Time of a whole epoch by the simulator, from the cards of all ranks; µs. Rank 0. */
 pt_status pt_predict_epoch_us(const pt_run *run, const stage_card *cards, double *ret_us,

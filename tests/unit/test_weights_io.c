@@ -86,17 +86,18 @@ static int end(void **state)
 
 /* The weights of the layers [first, end). */
 typedef struct part {
-    pt_flat flat;
+    pt_flat *flat;
     pt_weights *w;
 } part;
 
 static part part_new(const fixture *f, int first, int last)
 {
     pt_error err = {PT_OK, ""};
-    part p;
-    assert_ok(pt_flat_init(&p.flat, &f->graph, first, last, &err), &err);
+    part p = {.flat = malloc(sizeof *p.flat)};
+    assert_non_null(p.flat);
+    assert_ok(pt_flat_init(p.flat, &f->graph, first, last, &err), &err);
     pt_weights_spec spec = {
-        .flat = &p.flat,
+        .flat = p.flat,
         .optimizer = {.name = "sgd"},
         .predictor = pt_predictor_find("none"),
         .lr = {.schedule = "constant"},
@@ -108,13 +109,14 @@ static part part_new(const fixture *f, int first, int last)
 static void part_free(part *p)
 {
     pt_weights_free(p->w);
-    pt_flat_clear(&p->flat);
+    pt_flat_clear(p->flat);
+    free(p->flat);
 }
 
 static part whole_new(const fixture *f)
 {
     part p = part_new(f, 0, f->graph.n_nodes);
-    assert_int_equal(p.flat.n_params + p.flat.n_state, TENSORS);
+    assert_int_equal(p.flat->n_params + p.flat->n_state, TENSORS);
     return p;
 }
 
@@ -122,7 +124,7 @@ static part whole_random(const fixture *f, uint64_t seed)
 {
     pt_error err = {PT_OK, ""};
     part p = whole_new(f);
-    assert_ok(pt_weights_randomise(p.w, &p.flat, &f->graph, PT_INIT_PYTORCH, seed, &err), &err);
+    assert_ok(pt_weights_randomise(p.w, p.flat, &f->graph, PT_INIT_PYTORCH, seed, &err), &err);
     float var[4] = {1.5f, 2.5f, 3.5f, 4.5f}; /* no two tensors are equal */
     assert_ok(pt_weights_set_state(p.w, 1, var, &err), &err);
     return p;
@@ -131,7 +133,7 @@ static part whole_random(const fixture *f, uint64_t seed)
 static float *tensor(const part *p, bool param, int i)
 {
     pt_error err = {PT_OK, ""};
-    const pt_flat_tensor *t = param ? &p->flat.params[i] : &p->flat.state[i];
+    const pt_flat_tensor *t = param ? &p->flat->params[i] : &p->flat->state[i];
     float *at = calloc((size_t)t->shape.elements, sizeof *at);
     assert_non_null(at);
     assert_ok(param ? pt_weights_get_param(p->w, i, at, &err)
@@ -142,7 +144,7 @@ static float *tensor(const part *p, bool param, int i)
 
 static bool same_tensor(const part *a, const part *b, bool param, int i)
 {
-    const pt_flat_tensor *t = param ? &a->flat.params[i] : &a->flat.state[i];
+    const pt_flat_tensor *t = param ? &a->flat->params[i] : &a->flat->state[i];
     float *x = tensor(a, param, i), *y = tensor(b, param, i);
     bool same = memcmp(x, y, (size_t)t->shape.elements * sizeof *x) == 0;
     free(x);
@@ -152,9 +154,9 @@ static bool same_tensor(const part *a, const part *b, bool param, int i)
 
 static void assert_same_weights(const part *a, const part *b)
 {
-    for (int i = 0; i < a->flat.n_params; i++)
+    for (int i = 0; i < a->flat->n_params; i++)
         assert_true(same_tensor(a, b, true, i));
-    for (int i = 0; i < a->flat.n_state; i++)
+    for (int i = 0; i < a->flat->n_state; i++)
         assert_true(same_tensor(a, b, false, i));
 }
 
@@ -179,7 +181,7 @@ static int count_files(const char *dir)
 static void save(const fixture *f, const part *p)
 {
     pt_error err = {PT_OK, ""};
-    assert_ok(pt_weights_save(p->w, &p->flat, &f->graph, f->dir, &err), &err);
+    assert_ok(pt_weights_save(p->w, p->flat, &f->graph, f->dir, &err), &err);
 }
 
 /* ---- writing ----------------------------------------------------------------------------------
@@ -250,7 +252,7 @@ static void test_saving_where_nothing_can_be_written(void **state)
     pt_error err = {PT_OK, ""};
     char path[PATH];
     part p = whole_random(f, SEED);
-    assert_int_equal(pt_weights_save(p.w, &p.flat, &f->graph, in_dir(f, "nowhere", path), &err),
+    assert_int_equal(pt_weights_save(p.w, p.flat, &f->graph, in_dir(f, "nowhere", path), &err),
                      PT_EIO);
     assert_non_null(strstr(err.text, "nowhere"));
     part_free(&p);
@@ -288,10 +290,10 @@ static void test_any_cut_reads_any_other(void **state)
         int loaded = 0, missing = 0, n = 0;
         save(f, &whole);
         for (int h = 0; h < 2; h++) {
-            assert_ok(pt_weights_load(halves[h].w, &halves[h].flat, &f->graph, f->dir, /*all=*/true,
+            assert_ok(pt_weights_load(halves[h].w, halves[h].flat, &f->graph, f->dir, /*all=*/true,
                                       &loaded, &missing, &err),
                       &err);
-            assert_int_equal(loaded, halves[h].flat.n_params + halves[h].flat.n_state);
+            assert_int_equal(loaded, halves[h].flat->n_params + halves[h].flat->n_state);
             assert_int_equal(missing, 0);
             n += loaded;
         }
@@ -301,7 +303,7 @@ static void test_any_cut_reads_any_other(void **state)
         save(f, &halves[1]);
         save(f, &halves[0]);
         assert_ok(
-            pt_weights_load(again.w, &again.flat, &f->graph, f->dir, true, &loaded, &missing, &err),
+            pt_weights_load(again.w, again.flat, &f->graph, f->dir, true, &loaded, &missing, &err),
             &err);
         assert_same_weights(&whole, &again);
         part_free(&halves[0]);
@@ -318,9 +320,10 @@ static void write_file(const fixture *f, const part *p, const char *name, int sk
     pt_st_tensor tensors[TENSORS];
     char names[TENSORS][64];
     float *data[TENSORS];
-    int n = 0, n_params = p->flat.n_params;
-    for (int i = 0; i < n_params + p->flat.n_state; i++) {
-        const pt_flat_tensor *t = i < n_params ? &p->flat.params[i] : &p->flat.state[i - n_params];
+    int n = 0, n_params = p->flat->n_params;
+    for (int i = 0; i < n_params + p->flat->n_state; i++) {
+        const pt_flat_tensor *t =
+            i < n_params ? &p->flat->params[i] : &p->flat->state[i - n_params];
         if (i == skip)
             continue;
         data[n] = tensor(p, i < n_params, i < n_params ? i : i - n_params);
@@ -347,7 +350,7 @@ static void test_a_single_file(void **state)
     int loaded = 0, missing = 0;
     part p = whole_random(f, SEED), q = whole_new(f);
     write_file(f, &p, "all.safetensors", /*skip=*/-1, path);
-    assert_ok(pt_weights_load(q.w, &q.flat, &f->graph, path, true, &loaded, &missing, &err), &err);
+    assert_ok(pt_weights_load(q.w, q.flat, &f->graph, path, true, &loaded, &missing, &err), &err);
     assert_same_weights(&p, &q);
     part_free(&p);
     part_free(&q);
@@ -360,13 +363,13 @@ static void test_a_missing_tensor(void **state)
     char path[PATH];
     part p = whole_random(f, SEED);
     for (int skip = 0; skip < TENSORS; skip++) {
-        int loaded = -1, missing = -1, n_params = p.flat.n_params;
+        int loaded = -1, missing = -1, n_params = p.flat->n_params;
         part q = whole_random(f, SEED + 1), before = whole_random(f, SEED + 1);
         write_file(f, &p, "part.safetensors", skip, path);
-        assert_fails(pt_weights_load(q.w, &q.flat, &f->graph, path, true, &loaded, &missing, &err),
+        assert_fails(pt_weights_load(q.w, q.flat, &f->graph, path, true, &loaded, &missing, &err),
                      PT_EINPUT, "has no tensor", &err);
         assert_int_equal(loaded, -1); /* untouched on failure */
-        assert_ok(pt_weights_load(q.w, &q.flat, &f->graph, path, false, &loaded, &missing, &err),
+        assert_ok(pt_weights_load(q.w, q.flat, &f->graph, path, false, &loaded, &missing, &err),
                   &err);
         assert_int_equal(loaded, TENSORS - 1);
         assert_int_equal(missing, 1);
@@ -393,7 +396,7 @@ static void refuse(const fixture *f, const pt_st_tensor *wrong, const char *word
         if (all) /* the rest is right, in another file of the directory */
             save(f, &p);
         unlink(in_dir(f, "layer-004-fc.safetensors", path));
-        assert_fails(pt_weights_load(q.w, &q.flat, &f->graph,
+        assert_fails(pt_weights_load(q.w, q.flat, &f->graph,
                                      all ? f->dir : in_dir(f, "wrong.safetensors", path),
                                      /*all=*/false, &loaded, &missing, &err),
                      PT_EINPUT, words, &err);
@@ -443,8 +446,7 @@ static void test_other_tensors_are_left_alone(void **state)
                                    &(pt_st_tensor){"head.bias", PT_F32, 1, {3}, zeros, 12}, 1, NULL,
                                    0, &err),
               &err);
-    assert_ok(pt_weights_load(q.w, &q.flat, &f->graph, f->dir, true, &loaded, &missing, &err),
-              &err);
+    assert_ok(pt_weights_load(q.w, q.flat, &f->graph, f->dir, true, &loaded, &missing, &err), &err);
     assert_same_weights(&p, &q);
     part_free(&p);
     part_free(&q);
@@ -457,16 +459,16 @@ static void test_paths_without_weights(void **state)
     char path[PATH];
     int loaded = 0, missing = 0;
     part q = whole_new(f);
-    assert_fails(pt_weights_load(q.w, &q.flat, &f->graph, in_dir(f, "nobody", path), false, &loaded,
+    assert_fails(pt_weights_load(q.w, q.flat, &f->graph, in_dir(f, "nobody", path), false, &loaded,
                                  &missing, &err),
                  PT_EINPUT, "nobody", &err);
-    assert_fails(pt_weights_load(q.w, &q.flat, &f->graph, f->dir, false, &loaded, &missing, &err),
+    assert_fails(pt_weights_load(q.w, q.flat, &f->graph, f->dir, false, &loaded, &missing, &err),
                  PT_EINPUT, "no .safetensors file", &err);
     FILE *file = fopen(in_dir(f, "broken.safetensors", path), "w");
     assert_non_null(file);
     fputs("no safetensors", file);
     fclose(file);
-    assert_fails(pt_weights_load(q.w, &q.flat, &f->graph, f->dir, false, &loaded, &missing, &err),
+    assert_fails(pt_weights_load(q.w, q.flat, &f->graph, f->dir, false, &loaded, &missing, &err),
                  PT_EINPUT, "broken.safetensors", &err);
     part_free(&q);
 }
@@ -479,18 +481,17 @@ static void test_random_weights_do_not_depend_on_the_cut(void **state)
     const fixture *f = *state;
     pt_error err = {PT_OK, ""};
     part whole = whole_new(f), other = whole_new(f);
-    assert_ok(pt_weights_randomise(whole.w, &whole.flat, &f->graph, PT_INIT_HE, SEED, &err), &err);
-    assert_ok(pt_weights_randomise(other.w, &other.flat, &f->graph, PT_INIT_HE, SEED + 1, &err),
+    assert_ok(pt_weights_randomise(whole.w, whole.flat, &f->graph, PT_INIT_HE, SEED, &err), &err);
+    assert_ok(pt_weights_randomise(other.w, other.flat, &f->graph, PT_INIT_HE, SEED + 1, &err),
               &err);
     assert_false(same_tensor(&whole, &other, true, 0));
     for (int cut = 1; cut < f->graph.n_nodes; cut++) {
         part back = part_new(f, cut, f->graph.n_nodes);
-        assert_ok(pt_weights_randomise(back.w, &back.flat, &f->graph, PT_INIT_HE, SEED, &err),
-                  &err);
-        for (int i = 0; i < back.flat.n_params; i++) {
-            const pt_flat_tensor *t = &back.flat.params[i];
+        assert_ok(pt_weights_randomise(back.w, back.flat, &f->graph, PT_INIT_HE, SEED, &err), &err);
+        for (int i = 0; i < back.flat->n_params; i++) {
+            const pt_flat_tensor *t = &back.flat->params[i];
             float *got = tensor(&back, true, i);
-            float *want = tensor(&whole, true, whole.flat.first_param[t->node] + t->index);
+            float *want = tensor(&whole, true, whole.flat->first_param[t->node] + t->index);
             assert_memory_equal(got, want, (size_t)t->shape.elements * sizeof *got);
             free(got);
             free(want);
