@@ -106,7 +106,9 @@ static pt_status place_inputs(tape *t, int i, int d_out, int d_in[PT_MAX_INPUTS]
     const pt_kernel *kernel = t->p->kernels[i];
     bool passes = kernel->flags & PT_PASSES_GRADIENT;
     bool reusable = (kernel->flags & PT_MAY_RUN_IN_PLACE) && t->wanted[d_out] == 0;
-    *ret_call = !(kernel->flags & PT_SPLITS_BACKWARD) && node->op.kind == PT_OP_BATCH_NORM;
+    /* An op with weights whose gradients are one pass runs even when nobody wants d_in. */
+    pt_op_tensor params[PT_MAX_PARAMS];
+    *ret_call = !(kernel->flags & PT_SPLITS_BACKWARD) && pt_op_params(&node->op, params) > 0;
     for (int j = 0; j < node->op.n_inputs; j++) {
         d_in[j] = NOWHERE;
         if (!wants_gradient(node->inputs[j]))

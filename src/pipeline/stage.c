@@ -5,24 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "pipetrain/arena.h"
-
-typedef struct stage_slot {
-    void *dev_stash;
-    uint32_t *sample; /* room for the largest micro-batch */
-    bool taken;
-} stage_slot;
-
-struct pt_stage {
-    pt_stage_plan plan;
-    pt_weights *weights;
-    pt_program *programs[2 * PT_MAX_SIZES];
-    int n_programs;
-    stage_slot *slots;
-    void *dev_scratch;
-    pt_layout *plain[2 * PT_MAX_SIZES]; /* of the predictions, per program; last stage only */
-    void *dev_plain;                    /* room for the largest */
-};
+#include "stage_internal.h"
 
 static pt_status add_programs(pt_stage *s, const int64_t *sizes, int n, pt_mode mode, pt_error *err)
 {
@@ -155,48 +138,7 @@ const pt_flat *pt_stage_flat(const pt_stage *stage)
     return stage->plan.flat;
 }
 
-/* ---- messages ---------------------------------------------------------------------------------
- */
-
-/* The values of a cut lie one behind the other, each on a cache line of its own. */
-static const int *crossing(const pt_stage_spec *spec, bool behind, int *ret_n)
-{
-    *ret_n = behind ? spec->n_out : spec->n_in;
-    return behind ? spec->out : spec->in;
-}
-
-static size_t cut_bytes(const pt_program *p, const pt_stage_spec *spec, bool behind, bool gradients)
-{
-    int n = 0;
-    const int *values = crossing(spec, behind, &n);
-    size_t bytes = 0;
-    for (int i = 0; i < n; i++)
-        if (!gradients || values[i] != 0)
-            bytes += pt_align_up(pt_program_layout(p, values[i])->bytes);
-    return bytes;
-}
-
-size_t pt_stage_message_bytes(const pt_stage *s, bool behind)
-{
-    size_t most = 0;
-    for (int i = 0; i < s->n_programs; i++) {
-        size_t bytes = cut_bytes(s->programs[i], s->plan.spec, behind, /*gradients=*/false);
-        most = bytes > most ? bytes : most;
-    }
-    return most;
-}
-
-size_t pt_stage_activation_bytes(const pt_micro_batch *mb, bool behind)
-{
-    return cut_bytes(mb->program, pt_program_spec(mb->program), behind, /*gradients=*/false);
-}
-
-size_t pt_stage_gradient_bytes(const pt_micro_batch *mb, bool behind)
-{
-    return cut_bytes(mb->program, pt_program_spec(mb->program), behind, /*gradients=*/true);
-}
-
-static pt_program_run run_of(pt_stage *s, const pt_micro_batch *mb)
+pt_program_run pt_stage_run(pt_stage *s, const pt_micro_batch *mb)
 {
     return (pt_program_run){
         .dev_stash = s->slots[mb->slot].dev_stash,
@@ -206,66 +148,6 @@ static pt_program_run run_of(pt_stage *s, const pt_micro_batch *mb)
         .epoch = mb->epoch,
         .sample = mb->sample,
     };
-}
-
-typedef void *(*address_fn)(const pt_program *p, const pt_program_run *run, int value);
-
-static pt_status unpack(pt_stage *s, const pt_micro_batch *mb, bool behind, bool gradients,
-                        address_fn address, const char *message, pt_error *err)
-{
-    pt_backend *b = s->plan.backend;
-    pt_program_run run = run_of(s, mb);
-    int n = 0;
-    const int *values = crossing(s->plan.spec, behind, &n);
-    for (int i = 0; i < n; i++) {
-        if (gradients && values[i] == 0)
-            continue;
-        size_t bytes = pt_program_layout(mb->program, values[i])->bytes;
-        PT_TRY(b->row->upload(b, address(mb->program, &run, values[i]), message, bytes, err));
-        message += pt_align_up(bytes);
-    }
-    return PT_OK;
-}
-
-static pt_status pack(pt_stage *s, const pt_micro_batch *mb, bool behind, bool gradients,
-                      address_fn address, char *message, pt_error *err)
-{
-    pt_backend *b = s->plan.backend;
-    pt_program_run run = run_of(s, mb);
-    int n = 0;
-    const int *values = crossing(s->plan.spec, behind, &n);
-    for (int i = 0; i < n; i++) {
-        if (gradients && values[i] == 0)
-            continue;
-        size_t bytes = pt_program_layout(mb->program, values[i])->bytes;
-        PT_TRY(b->row->download(b, message, address(mb->program, &run, values[i]), bytes, err));
-        message += pt_align_up(bytes);
-    }
-    return PT_OK;
-}
-
-pt_status pt_stage_unpack_activations(pt_stage *s, pt_micro_batch *mb, const void *message,
-                                      pt_error *err)
-{
-    return unpack(s, mb, /*behind=*/false, /*gradients=*/false, pt_program_value, message, err);
-}
-
-pt_status pt_stage_pack_activations(pt_stage *s, const pt_micro_batch *mb, void *message,
-                                    pt_error *err)
-{
-    return pack(s, mb, /*behind=*/true, /*gradients=*/false, pt_program_value, message, err);
-}
-
-pt_status pt_stage_unpack_gradients(pt_stage *s, pt_micro_batch *mb, const void *message,
-                                    pt_error *err)
-{
-    return unpack(s, mb, /*behind=*/true, /*gradients=*/true, pt_program_gradient_in, message, err);
-}
-
-pt_status pt_stage_pack_gradients(pt_stage *s, const pt_micro_batch *mb, void *message,
-                                  pt_error *err)
-{
-    return pack(s, mb, /*behind=*/false, /*gradients=*/true, pt_program_gradient_out, message, err);
 }
 
 /* ---- micro-batches ----------------------------------------------------------------------------
@@ -313,7 +195,7 @@ void pt_stage_end(pt_stage *s, pt_micro_batch *mb)
 pt_status pt_stage_load(pt_stage *s, pt_micro_batch *mb, const float *input, pt_error *err)
 {
     pt_backend *b = s->plan.backend;
-    pt_program_run run = run_of(s, mb);
+    pt_program_run run = pt_stage_run(s, mb);
     return b->row->upload(b, pt_program_value(mb->program, &run, 0), input,
                           pt_program_layout(mb->program, 0)->bytes, err);
 }
@@ -333,7 +215,7 @@ pt_status pt_stage_forward(pt_stage *s, pt_micro_batch *mb, int staleness,
         PT_TRY(pt_weights_for_forward(s->weights, staleness, &mb->weights, err));
     else
         mb->weights = pt_weights_now(s->weights);
-    pt_program_run run = run_of(s, mb);
+    pt_program_run run = pt_stage_run(s, mb);
     read_with(&run, &mb->weights, between);
     return pt_program_forward(mb->program, &run, err);
 }
@@ -343,7 +225,7 @@ pt_status pt_stage_loss(pt_stage *s, pt_micro_batch *mb, const int32_t *label, c
 {
     pt_backend *b = s->plan.backend;
     const pt_graph *graph = s->plan.graph;
-    pt_program_run run = run_of(s, mb);
+    pt_program_run run = pt_stage_run(s, mb);
     bool train = pt_program_mode(mb->program) == PT_TRAIN;
     pt_loss_args args = {
         .layout = pt_program_layout(mb->program, graph->n_nodes),
@@ -361,7 +243,7 @@ pt_status pt_stage_predictions(pt_stage *s, const pt_micro_batch *mb, float *dst
 {
     pt_backend *b = s->plan.backend;
     int last = s->plan.graph->n_nodes;
-    pt_program_run run = run_of(s, mb);
+    pt_program_run run = pt_stage_run(s, mb);
     const pt_layout *plain = s->plain[program_index(s, pt_program_mode(mb->program), mb->samples)];
     PT_TRY(b->row->reorder(b, pt_graph_value_shape(s->plan.graph, last), (int)mb->samples,
                            pt_program_layout(mb->program, last),
@@ -372,7 +254,7 @@ pt_status pt_stage_predictions(pt_stage *s, const pt_micro_batch *mb, float *dst
 static pt_program_run backward_run(pt_stage *s, pt_micro_batch *mb, bool accumulate,
                                    const pt_between_ops *between)
 {
-    pt_program_run run = run_of(s, mb);
+    pt_program_run run = pt_stage_run(s, mb);
     pt_weight_set set = pt_weights_for_backward(s->weights, &mb->weights);
     read_with(&run, &set, between);
     run.dev_gradient = pt_weights_gradient(s->weights);
