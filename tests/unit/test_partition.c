@@ -543,9 +543,9 @@ static const shipped files[] = {
     {"lenet5", 61706, 12},
     {"wrn-10-1", 77562, 28},
     {"wrn-16-4", 2748602, 50},
-    {"resnet-18", 11173962, 67},
-    {"resnet-32", 464154 + 2752, 114},
-    {"vgg-11", 9231114, 31},
+    {"resnet-18", 11173962 - 2 * 64 * 9, 67}, /* one input channel, not three */
+    {"resnet-32", 464154 + 2752 - 2 * 16 * 9, 114},
+    {"vgg-11", 9231114 - 2 * 64 * 9, 31},
 };
 
 enum { N_FILES = sizeof files / sizeof files[0] };
