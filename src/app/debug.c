@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "app.h"
@@ -28,7 +29,7 @@ static pt_status is_listed(const char *ranks, int rank, int size, bool *ret_list
         char *end = NULL;
         errno = 0;
         long n = strtol(at, &end, 10);
-        if (end == at || errno || n < 0 || n >= size || (*end && *end != ','))
+        if (end == at || errno || n < 0 || n >= size || (*end && *end != ',') || (*end && !end[1]))
             return pt_fail(err, PT_EINPUT,
                            "--debug=%s: write ranks between 0 and %d, such as --debug=0%s, or "
                            "--debug alone for all",
@@ -63,6 +64,7 @@ pt_status pt_app_wait_for_debugger(const pt_world *world, const char *ranks, pt_
     PT_TRY(is_listed(ranks, pt_world_rank(world), pt_world_size(world), &listed, err));
     if (!listed)
         return PT_OK;
+    prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY); /* Yama may allow parents alone to attach */
     explain(world);
     while (pt_debug_wait) {
         if (*pt_app_stop_flag())

@@ -6,6 +6,8 @@
 
 #include <limits.h>
 
+#include "kernels/elements.h"
+
 enum {
     PIECE = 16384,  /* elements of a piece of element-wise work: 64 KiB a buffer */
     BLOCK = 4096,   /* elements of one partial sum */
@@ -143,7 +145,7 @@ static void plain_sgd_piece(void *context, int piece)
     const float *g = job->gradient;
     float *theta = job->theta;
     for (size_t i = begin; i < end; i++)
-        theta[i] -= lr * (scale * g[i] + decay * theta[i]);
+        theta[i] = pt_element_sgd(lr, pt_element_gradient(scale, g[i], decay, theta[i]), theta[i]);
 }
 
 static void momentum_sgd_piece(void *context, int piece)
@@ -156,8 +158,8 @@ static void momentum_sgd_piece(void *context, int piece)
     const float *g = job->gradient;
     float *theta = job->theta, *v = job->velocity;
     for (size_t i = begin; i < end; i++) {
-        v[i] = momentum * v[i] + (scale * g[i] + decay * theta[i]);
-        theta[i] -= lr * v[i];
+        float d = pt_element_gradient(scale, g[i], decay, theta[i]);
+        theta[i] = pt_element_momentum(lr, momentum, d, &v[i], theta[i]);
     }
 }
 
@@ -171,9 +173,8 @@ static void nesterov_piece(void *context, int piece)
     const float *g = job->gradient;
     float *theta = job->theta, *v = job->velocity;
     for (size_t i = begin; i < end; i++) {
-        float d = scale * g[i] + decay * theta[i];
-        v[i] = momentum * v[i] + d;
-        theta[i] -= lr * (d + momentum * v[i]);
+        float d = pt_element_gradient(scale, g[i], decay, theta[i]);
+        theta[i] = pt_element_nesterov(lr, momentum, d, &v[i], theta[i]);
     }
 }
 

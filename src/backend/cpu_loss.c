@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <math.h>
 
+#include "kernels/elements.h"
 #include "pipetrain/rng.h"
 
 pt_status pt_cpu_loss_check(const pt_loss *loss, const pt_loss_args *args, pt_error *err)
@@ -98,7 +99,7 @@ static void dropout_sample(const pt_op *op, const pt_kernel_args *args, int n, i
         uint32_t block[4];
         pt_rng_block_at(&rng, (uint32_t)(e / 4), block);
         for (int64_t i = e; i < e + 4 && i < elements; i++)
-            out[i] = (double)block[i - e] >= threshold ? x[i] * scale : 0.0f;
+            out[i] = pt_element_dropout(block[i - e], threshold, scale, x[i]);
     }
 }
 

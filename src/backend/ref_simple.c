@@ -1,11 +1,9 @@
 /* Element-wise ops and ops that only move: relu, gelu, flatten, add, concat, dropout. */
 #include "ref.h"
 
-#include <math.h>
 #include <string.h>
 
-static const double root_half = 0.70710678118654752440;         /* 1/sqrt(2) */
-static const double root_half_over_pi = 0.39894228040143267794; /* 1/sqrt(2π) */
+#include "kernels/elements.h"
 
 static void move(void *to, const void *from, int64_t elements)
 {
@@ -42,20 +40,14 @@ const pt_ref_op pt_ref_relu = {
     .backward_input = relu_backward,
 };
 
-/* ---- gelu: y = x·Φ(x), dy/dx = Φ(x) + x·φ(x)   (D. Hendrycks, K. Gimpel, 2016, section 2) ------
- */
-
-static double normal_cdf(double x)
-{
-    return 0.5 * erfc(-x * root_half);
-}
+/* ---- gelu ---- */
 
 static void gelu_forward(const pt_kernel *k, const pt_kernel_args *args)
 {
     const float *x = args->dev_in[0];
     float *y = args->dev_out;
     for (int64_t i = 0; i < pt_ref_out_elements(k); i++)
-        y[i] = (float)((double)x[i] * normal_cdf((double)x[i]));
+        y[i] = (float)pt_element_gelu((double)x[i]);
 }
 
 static void gelu_backward(const pt_kernel *k, const pt_kernel_args *args)
@@ -64,10 +56,8 @@ static void gelu_backward(const pt_kernel *k, const pt_kernel_args *args)
     float *dx = args->dev_d_in[0];
     if (!dx)
         return;
-    for (int64_t i = 0; i < pt_ref_out_elements(k); i++) {
-        double at = (double)x[i], density = root_half_over_pi * exp(-0.5 * at * at);
-        dx[i] = (float)((double)dy[i] * (normal_cdf(at) + at * density));
-    }
+    for (int64_t i = 0; i < pt_ref_out_elements(k); i++)
+        dx[i] = (float)((double)dy[i] * pt_element_gelu_slope((double)x[i]));
 }
 
 const pt_ref_op pt_ref_gelu = {

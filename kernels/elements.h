@@ -1,0 +1,75 @@
+/* Maths on single elements, shared by every backend: gcc compiles it for the CPU backends and nvcc
+ * for the kernels beside this file, so that a formula stands once. No state, no memory, no branches
+ * on the backend. */
+#ifndef PIPETRAIN_KERNELS_ELEMENTS_H
+#define PIPETRAIN_KERNELS_ELEMENTS_H
+
+#ifdef __CUDACC__
+#define PT_ELEMENT static inline __host__ __device__
+#else
+#define PT_ELEMENT static inline
+#endif
+
+#include <math.h>
+#include <stdint.h>
+
+/* ---- activations ------------------------------------------------------------------------------
+ */
+
+/* Φ(x), the normal distribution function; erfc keeps its digits far to the left. */
+PT_ELEMENT double pt_element_normal_cdf(double x)
+{
+    const double root_half = 0.70710678118654752440;
+    return 0.5 * erfc(-x * root_half);
+}
+
+/* x·Φ(x)   (D. Hendrycks, K. Gimpel, "Gaussian error linear units", 2016, section 2) */
+PT_ELEMENT double pt_element_gelu(double x)
+{
+    return x * pt_element_normal_cdf(x);
+}
+
+/* d gelu/dx = Φ(x) + x·φ(x) */
+PT_ELEMENT double pt_element_gelu_slope(double x)
+{
+    const double root_half_over_pi = 0.39894228040143267794;
+    return pt_element_normal_cdf(x) + x * root_half_over_pi * exp(-0.5 * x * x);
+}
+
+/* ---- SGD, one weight: see pt_sgd in backend.h for the rule --------------------------------------
+ */
+
+/* s·g + λ·θ */
+PT_ELEMENT float pt_element_gradient(float scale, float g, float decay, float theta)
+{
+    return scale * g + decay * theta;
+}
+
+/* γ = 0, no velocity kept */
+PT_ELEMENT float pt_element_sgd(float lr, float d, float theta)
+{
+    return theta - lr * d;
+}
+
+PT_ELEMENT float pt_element_momentum(float lr, float momentum, float d, float *v, float theta)
+{
+    *v = momentum * *v + d;
+    return theta - lr * *v;
+}
+
+PT_ELEMENT float pt_element_nesterov(float lr, float momentum, float d, float *v, float theta)
+{
+    *v = momentum * *v + d;
+    return theta - lr * (d + momentum * *v);
+}
+
+/* ---- dropout ------------------------------------------------------------------------------------
+ */
+
+/* `random` is uniform in [0, 2^32), threshold is p·2^32, scale 1/(1-p). */
+PT_ELEMENT float pt_element_dropout(uint32_t random, double threshold, float scale, float x)
+{
+    return (double)random >= threshold ? x * scale : 0.0f;
+}
+
+#endif
