@@ -113,7 +113,7 @@ static pt_status place_inputs(tape *t, int i, int d_out, int d_in[PT_MAX_INPUTS]
         d_in[j] = NOWHERE;
         if (!wants_gradient(node->inputs[j]))
             continue;
-        if (passes || reusable)
+        if (passes || (reusable && j == 0)) /* others may be of other layouts */
             d_in[j] = d_out;
         else
             d_in[j] = fresh(t, pt_program_layout(t->p, node->inputs[j])->bytes);
@@ -140,10 +140,16 @@ static pt_status differentiate(tape *t, int i, bool *weight_later)
         c.d_out = d_out;
         emit(t, c);
     }
-    /* From the last input to the first, like everything in a backward. */
-    for (int j = node->op.n_inputs - 1; j >= 0; j--)
+    /* From the last input to the first, like everything in a backward. Inputs may share a storage:
+     * while one is added, the others still want it. */
+    for (int j = 0; j < node->op.n_inputs; j++)
         if (c.d_in[j] != NOWHERE)
+            t->wanted[c.d_in[j]]++;
+    for (int j = node->op.n_inputs - 1; j >= 0; j--)
+        if (c.d_in[j] != NOWHERE) {
+            t->wanted[c.d_in[j]]--;
             PT_TRY(contribute(t, node->inputs[j], c.d_in[j]));
+        }
     return PT_OK;
 }
 

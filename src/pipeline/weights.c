@@ -7,6 +7,7 @@
 typedef struct stash_slot {
     float *dev;
     uint64_t content;
+    uint64_t made_from; /* content of θ then */
     int64_t version;
     int staleness; /* how far ahead it was predicted */
     int holders;   /* micro-batches between their forward and their backward */
@@ -23,7 +24,7 @@ struct pt_weights {
     uint64_t content;           /* of θ */
     uint64_t last_content;      /* the newest number given to anything */
     uint64_t predicted_content; /* of `predicted` … */
-    int64_t predicted_version;  /* … which was made at this version … */
+    uint64_t predicted_from;    /* … which was made from this content of θ … */
     int predicted_staleness;    /* … for this staleness; 0: never made */
     int64_t updates;
     stash_slot *stash;
@@ -116,9 +117,9 @@ static pt_status predict_into(pt_weights *w, int staleness, float *dev, pt_error
 
 static pt_status predicted_set(pt_weights *w, int staleness, pt_weight_set *ret_set, pt_error *err)
 {
-    if (w->predicted_version != w->updates || w->predicted_staleness != staleness) {
+    if (w->predicted_from != w->content || w->predicted_staleness != staleness) {
         PT_TRY(predict_into(w, staleness, w->predicted, err));
-        w->predicted_version = w->updates;
+        w->predicted_from = w->content;
         w->predicted_staleness = staleness;
         w->predicted_content = ++w->last_content;
     }
@@ -128,7 +129,7 @@ static pt_status predicted_set(pt_weights *w, int staleness, pt_weight_set *ret_
 
 static bool holds(const pt_weights *w, const stash_slot *slot, int staleness)
 {
-    return slot->holders > 0 && slot->version == w->updates &&
+    return slot->holders > 0 && slot->made_from == w->content &&
            (!predicts(&w->spec) || slot->staleness == staleness);
 }
 
@@ -154,6 +155,7 @@ static pt_status stashed_set(pt_weights *w, int staleness, pt_weight_set *ret_se
     else
         PT_TRY(w->backend->row->copy(w->backend, slot->dev, w->theta, w->n * sizeof(float), err));
     slot->content = ++w->last_content;
+    slot->made_from = w->content;
     slot->version = w->updates;
     slot->staleness = staleness;
     slot->holders = 1;
@@ -241,7 +243,6 @@ static pt_status get(pt_weights *w, const float *dev, const pt_flat_tensor *tens
 static pt_status set(pt_weights *w, float *dev, const pt_flat_tensor *tensor, const float *src,
                      pt_error *err)
 {
-    w->content = ++w->last_content;
     return w->backend->row->upload(w->backend, dev + tensor->offset, src,
                                    (size_t)tensor->shape.elements * sizeof(float), err);
 }
@@ -253,6 +254,7 @@ pt_status pt_weights_get_param(pt_weights *w, int i, float *dst, pt_error *err)
 
 pt_status pt_weights_set_param(pt_weights *w, int i, const float *src, pt_error *err)
 {
+    w->content = ++w->last_content;
     return set(w, w->theta, &w->spec.flat->params[i], src, err);
 }
 

@@ -23,8 +23,8 @@ import tap
 LARGEST_EAGER_LIMIT = 64 * 1024  # bytes: that of TCP
 FEATURES, SIDE, MICRO_BATCH = 16, 20, 3
 
-# Every cut is crossed by FEATURES x SIDE x SIDE floats a sample; those of two and four stages by two
-# such values, since `first` is used again at the end.
+# Every cut is crossed by FEATURES x SIDE x SIDE floats a sample, most by two such values, since
+# `first` is used again at the end.
 PARTITION = f"""name: wide
 input: {{shape: [2, {SIDE}, {SIDE}]}}
 layers:

@@ -51,8 +51,8 @@ class Case(unittest.TestCase):
 
 
 class RaggedBatches(Case):
-    """With all weights zero, the loss of sample i is its squared target, 4^i: the digits of a sum of
-    losses, in base 4, say how often each sample was counted."""
+    """With all weights zero, the loss of sample i is its squared target, 4^i: the digits of a sum
+    of losses, in base 4, say how often each sample was counted."""
 
     PARTITION = """name: zero
 input: {shape: [1]}

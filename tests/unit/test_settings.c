@@ -75,7 +75,8 @@ static const batch_case good[] = {
     {{64, 64, 0}, {0, 16, 3}, {48, 16, 3}},
     {{64, 64, 0}, {16, 0, 0}, {16, 16, 1}}, /* no micro-batch is larger than its batch */
     {{64, 16, 4}, {128, 0, 0}, {128, 16, 8}},
-    {{64, 16, 0}, {64, 0, 2}, {64, 32, 2}},
+    {{64, 16, 0}, {64, 0, 4}, {64, 16, 4}},
+    {{64, 0, 2}, {0, 16, 0}, {64, 16, 4}},
     {{0, 16, 4}, {0, 0, 0}, {64, 16, 4}},
     {{64, 0, 4}, {100, 30, 0}, {100, 30, 4}},
 };
@@ -101,9 +102,10 @@ static const struct {
     numbers file, line;
     const char *words;
 } bad[] = {
-    {{0, 0, 0}, {64, 16, 3}, "give two of the three"}, /* given all, and unequal */
-    {{64, 16, 3}, {0, 0, 0}, "give two of the three"},
-    {{0, 0, 0}, {0, 0, 5}, "cannot be divided"}, /* the batch of 32 */
+    {{0, 0, 0}, {64, 16, 3}, "leave one of the three out"}, /* given all, and unequal */
+    {{64, 16, 3}, {0, 0, 0}, "leave one of the three out"},
+    {{64, 16, 0}, {64, 0, 2}, "leave one of the three out"}, /* said in one breath */
+    {{0, 0, 0}, {0, 0, 5}, "cannot be divided"},             /* the batch of 32 */
     {{0, 0, 0}, {64, 0, 3}, "cannot be divided"},
     {{0, 0, 0}, {16, 32, 0}, "larger than --batch 16"},
     {{16, 32, 0}, {0, 0, 0}, "larger than --batch 16"},

@@ -17,7 +17,7 @@
 enum { CLASSES = 3, PATH = 512, SEED = 9, TENSORS = 8 };
 
 typedef struct fixture {
-    char dir[PATH];
+    char dir[PATH / 2];
     pt_backend *b;
     pt_graph graph;
 } fixture;
@@ -264,15 +264,30 @@ static void test_directories_are_made(void **state)
     pt_error err = {PT_OK, ""};
     char path[PATH];
     struct stat st;
-    assert_ok(pt_weights_make_dir(in_dir(f, "a/b//c", path), &err), &err);
-    assert_ok(pt_weights_make_dir(path, &err), &err); /* it is there already */
+    assert_ok(pt_weights_make_dir(in_dir(f, "a/b//c", path), &f->graph, &err), &err);
+    assert_ok(pt_weights_make_dir(path, &f->graph, &err), &err); /* it is there already */
     assert_int_equal(stat(path, &st), 0);
     assert_true(S_ISDIR(st.st_mode));
-    assert_ok(pt_weights_make_dir(in_dir(f, "with/slash/", path), &err), &err);
+    assert_ok(pt_weights_make_dir(in_dir(f, "with/slash/", path), &f->graph, &err), &err);
     FILE *file = fopen(in_dir(f, "file", path), "w");
     assert_non_null(file);
     fclose(file);
-    assert_fails(pt_weights_make_dir(in_dir(f, "file/below", path), &err), PT_EINPUT, "file", &err);
+    assert_fails(pt_weights_make_dir(in_dir(f, "file/below", path), &f->graph, &err), PT_EINPUT,
+                 "file", &err);
+}
+
+/* Files of a layer that this model has are written over; others would be read back with them. */
+static void test_weights_of_another_model_are_not_mixed(void **state)
+{
+    const fixture *f = *state;
+    pt_error err = {PT_OK, ""};
+    part p = whole_random(f, SEED);
+    save(f, &p);
+    assert_ok(pt_weights_make_dir(f->dir, &f->graph, &err), &err);
+    free(f->graph.nodes[4].name);
+    f->graph.nodes[4].name = strdup("head");
+    assert_fails(pt_weights_make_dir(f->dir, &f->graph, &err), PT_EINPUT, "fc", &err);
+    part_free(&p);
 }
 
 /* ---- reading ----------------------------------------------------------------------------------
@@ -516,6 +531,7 @@ int main(void)
         TEST(test_names_stay_in_the_directory),
         TEST(test_saving_where_nothing_can_be_written),
         TEST(test_directories_are_made),
+        TEST(test_weights_of_another_model_are_not_mixed),
         TEST(test_any_cut_reads_any_other),
         TEST(test_a_single_file),
         TEST(test_a_missing_tensor),
