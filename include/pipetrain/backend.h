@@ -67,6 +67,9 @@ struct pt_kernel {
     const pt_layout *out; /* owned by the kernel */
     size_t saved_bytes;   /* what forward leaves for backward beside in and out: batch statistics,
                              pooling indices, dropout masks. Per micro-batch in flight. */
+    size_t private_bytes; /* what build takes by dev_new for this kernel alone */
+    size_t shared_bytes;  /* temporaries of one call: all kernels built on the backend share one
+                             block, as large as the largest of them needs */
     bool built;
 };
 

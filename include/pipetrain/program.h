@@ -50,6 +50,10 @@ pt_mode pt_program_mode(const pt_program *program);
 const pt_stage_spec *pt_program_spec(const pt_program *program);
 size_t pt_program_stash_bytes(const pt_program *program);
 size_t pt_program_scratch_bytes(const pt_program *program);
+/* Of the kernels of the stage's own layers: what all of them take for themselves, and the most that
+ * one of them needs of what all kernels of the backend share. */
+size_t pt_program_private_bytes(const pt_program *program);
+size_t pt_program_shared_bytes(const pt_program *program);
 
 /* Length and layout of a value, and its address during a run. Values that the stage does not hold
  * have no address. */

@@ -180,6 +180,7 @@ static pt_status plan(pt_backend *b, const pt_op *op, int samples, pt_mode mode,
         release_kernel(&k->base);
         return status;
     }
+    k->base.shared_bytes = pt_dnn_rooms_bytes(k);
     *ret_kernel = &k->base;
     return PT_OK;
 }
@@ -219,8 +220,11 @@ static pt_status build(pt_kernel *kernel, pt_error *err)
     pt_dnn_kernel *k = (pt_dnn_kernel *)kernel;
     if (kernel->built)
         return PT_OK;
+    for (pt_dnn_call *call = k->calls; call; call = call->next)
+        PT_TRY(pt_dnn_call_build(call, err));
     if (k->kind->build)
         PT_TRY(k->kind->build(k, err));
+    PT_TRY(pt_dnn_reserve(pt_dnn_of(k), kernel->shared_bytes, err));
     kernel->built = true;
     return PT_OK;
 }

@@ -2,7 +2,7 @@
  *
  * The parts, from the bottom:
  *
- *   onednn_call.c    one primitive with its memory objects: plan, build, run
+ *   onednn_call.c    one primitive with its memory objects: plan, build, run; the rooms
  *   onednn_layout.c  memory descriptors compared by their bytes; ports, which move a value between
  *                    the layout it has and the one that a primitive wants
  *   onednn_weight.c  what conv2d and linear share: three passes, kept copies of reordered weights
@@ -10,9 +10,11 @@
  *                    the ops: a pt_dnn_kind each
  *   onednn.c         the row: open, close, plan, build, dispatch
  *
- * Nothing is allocated after build: memory objects are made once and only their addresses change;
- * scratchpads of primitives and temporaries that live within one call share a few `rooms` of the
- * backend, each as large as the largest kernel needs. */
+ * Planning asks for every primitive of a kernel, so that what build takes is known before: copies
+ * of weights, which are the kernel's own, and rooms. Nothing is allocated after build: memory
+ * objects are made once and only their addresses change. Scratchpads of primitives and temporaries
+ * live within one call; they lie in the rooms, one block of the backend that each kernel divides as
+ * it likes and that is as large as the largest kernel needs. */
 #ifndef PIPETRAIN_BACKEND_ONEDNN_H
 #define PIPETRAIN_BACKEND_ONEDNN_H
 
@@ -20,7 +22,8 @@
 
 #include "cpu.h"
 
-/* Temporaries of one call. Two that are alive together have different rooms. */
+/* Temporaries of one call. Two that are alive together have different rooms. They lie one behind
+ * the other in this order, so that the scratchpad is where the block begins. */
 typedef enum pt_dnn_room {
     PT_DNN_NO_ROOM, /* nothing to move: the layouts agree */
     PT_DNN_SCRATCHPAD,
@@ -32,6 +35,7 @@ typedef enum pt_dnn_room {
 } pt_dnn_room;
 
 typedef struct pt_dnn_cached pt_dnn_cached;
+typedef struct pt_dnn_kernel pt_dnn_kernel;
 
 typedef struct pt_dnn {
     pt_cpu cpu;
@@ -39,8 +43,8 @@ typedef struct pt_dnn {
     dnnl_stream_t stream;
     dnnl_primitive_attr_t attr;     /* the scratchpad is ours */
     dnnl_primitive_attr_t attr_add; /* and the result is added to what is there: reorders */
-    void *room[PT_DNN_ROOMS];
-    size_t room_bytes[PT_DNN_ROOMS];
+    char *rooms;
+    size_t rooms_bytes;
     int kernels;           /* planned and not yet released: the last one takes the rooms along */
     pt_dnn_cached *cached; /* reorders between layouts that no kernel owns */
 } pt_dnn;
@@ -63,6 +67,7 @@ typedef struct pt_dnn_call {
     dnnl_primitive_t primitive;
     dnnl_exec_arg_t args[PT_DNN_MAX_ARGS]; /* the scratchpad is the last one */
     int n_args;
+    struct pt_dnn_call *next; /* of the same kernel */
 } pt_dnn_call;
 
 /* Turns a status of the library into ours, naming op and primitive; both may be NULL. */
@@ -83,15 +88,26 @@ const char *pt_dnn_call_name(const pt_dnn_call *call);
 /* The layout that the primitive wants or makes: index is DNNL_ARG_SRC and the like. */
 const dnnl_memory_desc_t *pt_dnn_call_md(const pt_dnn_call *call, int index);
 
-/* Makes it runnable with these arguments (0 ends the list). */
-pt_status pt_dnn_call_build(pt_dnn_call *call, const int *indices, pt_error *err);
-/* addresses[i] belongs to indices[i] of build. */
+/* Names its arguments (0 ends the list). */
+pt_status pt_dnn_call_take(pt_dnn_call *call, const int *indices, pt_error *err);
+/* Makes it runnable with the arguments that it takes, but for the rooms. */
+pt_status pt_dnn_call_build(pt_dnn_call *call, pt_error *err);
+size_t pt_dnn_call_scratchpad_bytes(const pt_dnn_call *call);
+/* addresses[i] belongs to indices[i]. */
 pt_status pt_dnn_call_run(pt_dnn_call *call, const void *const addresses[], pt_error *err);
 void pt_dnn_call_clear(pt_dnn_call *call);
 
-/* Makes a room at least that large. Only while building: what it held is lost. */
-pt_status pt_dnn_reserve(pt_dnn *dnn, pt_dnn_room room, size_t bytes, pt_error *err);
+/* Makes the rooms at least that large. The old ones go first, with what they held, so that there
+ * are never two blocks. */
+pt_status pt_dnn_reserve(pt_dnn *dnn, size_t bytes, pt_error *err);
 void pt_dnn_free_rooms(pt_dnn *dnn);
+
+/* While planning a kernel: it will run this call, which build then builds. */
+pt_status pt_dnn_use(pt_dnn_kernel *k, pt_dnn_call *call, const int *indices, pt_error *err);
+/* While planning a kernel: it needs a room of that size. */
+void pt_dnn_need(pt_dnn_kernel *k, pt_dnn_room room, size_t bytes);
+size_t pt_dnn_rooms_bytes(const pt_dnn_kernel *k);
+void *pt_dnn_room_of(const pt_dnn_kernel *k, pt_dnn_room room);
 
 /* ---- layouts ----------------------------------------------------------------------------------
  */
@@ -112,16 +128,17 @@ bool pt_dnn_is_plain(const dnnl_memory_desc_t *md);
 
 /* A way for one value between its layout and a primitive's. Where the two agree it does nothing. */
 typedef struct pt_dnn_port {
+    const pt_dnn_kernel *kernel;
     pt_dnn_room room; /* holds the primitive's side */
     pt_dnn_call reorder;
 } pt_dnn_port;
 
-pt_status pt_dnn_port_build_in(pt_dnn_port *port, pt_dnn *dnn, const pt_op *op, pt_dnn_room room,
-                               const dnnl_memory_desc_t *value, const dnnl_memory_desc_t *wanted,
+pt_status pt_dnn_port_plan_in(pt_dnn_port *port, pt_dnn_kernel *k, pt_dnn_room room,
+                              const dnnl_memory_desc_t *value, const dnnl_memory_desc_t *wanted,
+                              pt_error *err);
+pt_status pt_dnn_port_plan_out(pt_dnn_port *port, pt_dnn_kernel *k, pt_dnn_room room,
+                               const dnnl_memory_desc_t *made, const dnnl_memory_desc_t *value,
                                pt_error *err);
-pt_status pt_dnn_port_build_out(pt_dnn_port *port, pt_dnn *dnn, const pt_op *op, pt_dnn_room room,
-                                const dnnl_memory_desc_t *made, const dnnl_memory_desc_t *value,
-                                pt_error *err);
 /* In: reorders the value where needed and says where the primitive finds it. */
 pt_status pt_dnn_port_take(pt_dnn_port *port, const void *value, const void **ret_address,
                            pt_error *err);
@@ -144,19 +161,22 @@ pt_status pt_dnn_loss(pt_backend *b, const pt_loss *loss, const pt_loss_args *ar
 typedef struct pt_dnn_kind pt_dnn_kind;
 
 /* First member of every kernel. */
-typedef struct pt_dnn_kernel {
+struct pt_dnn_kernel {
     pt_kernel base;
     const pt_dnn_kind *kind;
     const pt_dnn_layout *in[PT_MAX_INPUTS];
     pt_dnn_layout out;
-} pt_dnn_kernel;
+    pt_dnn_call *calls; /* those that it runs */
+    size_t room_bytes[PT_DNN_ROOMS];
+};
 
 /* How one kind of op runs. plan gets a zeroed kernel with base and in filled in; it sets flags,
- * saved_bytes and out. clear frees what plan and build made, however far they came. */
+ * saved_bytes, private_bytes and out, uses calls and needs rooms. clear frees what plan and build
+ * made, however far they came. */
 struct pt_dnn_kind {
     size_t bytes; /* of the kernel's struct */
     pt_status (*plan)(pt_dnn_kernel *k, pt_error *err);
-    pt_status (*build)(pt_dnn_kernel *k, pt_error *err);
+    pt_status (*build)(pt_dnn_kernel *k, pt_error *err); /* what is left to do; NULL: nothing */
     void (*clear)(pt_dnn_kernel *k);
     pt_status (*forward)(pt_dnn_kernel *k, const pt_kernel_args *args, pt_error *err);
     pt_status (*backward_input)(pt_dnn_kernel *k, const pt_kernel_args *args, pt_error *err);
@@ -207,6 +227,7 @@ struct pt_dnn_weighted {
      */
     struct pt_dnn_kept {
         pt_dnn_call reorder;
+        size_t bytes;
         void *copy;
         const float *address; /* of the parameters it was made from, */
         uint64_t version;     /* and which; 0: nothing is kept */
@@ -214,7 +235,7 @@ struct pt_dnn_weighted {
     pt_dnn_call set_weight, add_weight; /* from the gradient's layout to plain */
 };
 
-/* Plans the forward pass; ask, src, dst (any or plain) and weight are set. */
+/* Plans the passes; ask, src, dst (any or plain) and weight are set. */
 pt_status pt_dnn_weighted_plan(pt_dnn_weighted *w, pt_error *err);
 pt_status pt_dnn_weighted_build(pt_dnn_kernel *k, pt_error *err);
 void pt_dnn_weighted_clear(pt_dnn_kernel *k);

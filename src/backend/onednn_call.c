@@ -1,14 +1,17 @@
 /* One primitive of oneDNN with everything that running it needs.
  *
- * Plan asks the library which implementation it would take (microseconds), build generates the code
- * and makes the memory objects, run changes addresses and executes. In oneDNN 2.6 changing the
- * address of a memory object costs nothing (no zeroing of padding), so objects are never remade. */
+ * Plan asks the library which implementation it would take (microseconds) and how large a
+ * scratchpad that wants, build generates the code and makes the memory objects, run changes
+ * addresses and executes. In oneDNN 2.6 changing the address of a memory object costs nothing (no
+ * zeroing of padding), so objects are never remade. */
 #include "onednn.h"
 
 #include <omp.h>
 #include <string.h>
 
 #include <oneapi/dnnl/dnnl_debug.h>
+
+#include "pipetrain/arena.h"
 
 /* The number of threads belongs to the calling thread, and the library looks at it when it plans,
  * builds and runs: two backends of one process may have different ones. */
@@ -87,31 +90,48 @@ const dnnl_memory_desc_t *pt_dnn_call_md(const pt_dnn_call *call, int index)
     return dnnl_primitive_desc_query_md(call->pd, dnnl_query_exec_arg_md, index);
 }
 
-/* One memory object more, without an address yet. */
-static pt_status add_arg(pt_dnn_call *call, int index, const dnnl_memory_desc_t *md, pt_error *err)
+pt_status pt_dnn_call_take(pt_dnn_call *call, const int *indices, pt_error *err)
 {
-    if (call->n_args == PT_DNN_MAX_ARGS || !md)
-        return pt_fail(err, PT_EINTERNAL, "%s: argument %d of a oneDNN primitive", call->what,
-                       index);
-    dnnl_exec_arg_t *arg = &call->args[call->n_args];
-    PT_TRY(pt_dnn_check(dnnl_memory_create(&arg->memory, md, call->dnn->engine, DNNL_MEMORY_NONE),
-                        call->op, call->what, err));
-    arg->arg = index;
-    call->n_args++;
+    int n = 0;
+    for (; indices[n] && n < PT_DNN_MAX_ARGS - 1; n++)
+        call->args[n].arg = indices[n];
+    if (indices[n])
+        return pt_fail(err, PT_EINTERNAL, "%s: more arguments than %d", call->what, n);
+    call->args[n].arg = DNNL_ARG_SCRATCHPAD;
+    call->n_args = n + 1;
     return PT_OK;
 }
 
-pt_status pt_dnn_call_build(pt_dnn_call *call, const int *indices, pt_error *err)
+static const dnnl_memory_desc_t *scratchpad_md(const pt_dnn_call *call)
+{
+    return dnnl_primitive_desc_query_md(call->pd, dnnl_query_scratchpad_md, 0);
+}
+
+size_t pt_dnn_call_scratchpad_bytes(const pt_dnn_call *call)
+{
+    return dnnl_memory_desc_get_size(scratchpad_md(call));
+}
+
+/* The memory object of an argument, without an address yet. */
+static pt_status make_memory(pt_dnn_call *call, dnnl_exec_arg_t *arg, pt_error *err)
+{
+    const dnnl_memory_desc_t *md =
+        arg->arg == DNNL_ARG_SCRATCHPAD ? scratchpad_md(call) : pt_dnn_call_md(call, arg->arg);
+    if (!md)
+        return pt_fail(err, PT_EINTERNAL, "%s: argument %d of a oneDNN primitive", call->what,
+                       arg->arg);
+    return pt_dnn_check(dnnl_memory_create(&arg->memory, md, call->dnn->engine, DNNL_MEMORY_NONE),
+                        call->op, call->what, err);
+}
+
+pt_status pt_dnn_call_build(pt_dnn_call *call, pt_error *err)
 {
     use_threads(call->dnn);
     PT_TRY(
         pt_dnn_check(dnnl_primitive_create(&call->primitive, call->pd), call->op, call->what, err));
-    for (int i = 0; indices[i]; i++)
-        PT_TRY(add_arg(call, indices[i], pt_dnn_call_md(call, indices[i]), err));
-    const dnnl_memory_desc_t *pad =
-        dnnl_primitive_desc_query_md(call->pd, dnnl_query_scratchpad_md, 0);
-    PT_TRY(add_arg(call, DNNL_ARG_SCRATCHPAD, pad, err));
-    return pt_dnn_reserve(call->dnn, PT_DNN_SCRATCHPAD, dnnl_memory_desc_get_size(pad), err);
+    for (int i = 0; i < call->n_args; i++)
+        PT_TRY(make_memory(call, &call->args[i], err));
+    return PT_OK;
 }
 
 pt_status pt_dnn_call_run(pt_dnn_call *call, const void *const addresses[], pt_error *err)
@@ -121,8 +141,7 @@ pt_status pt_dnn_call_run(pt_dnn_call *call, const void *const addresses[], pt_e
     for (int i = 0; i < last && status == dnnl_success; i++)
         status = dnnl_memory_set_data_handle(call->args[i].memory, (void *)addresses[i]);
     if (status == dnnl_success)
-        status = dnnl_memory_set_data_handle(call->args[last].memory,
-                                             call->dnn->room[PT_DNN_SCRATCHPAD]);
+        status = dnnl_memory_set_data_handle(call->args[last].memory, call->dnn->rooms);
     use_threads(call->dnn);
     if (status == dnnl_success)
         status =
@@ -139,24 +158,57 @@ void pt_dnn_call_clear(pt_dnn_call *call)
     memset(call, 0, sizeof *call);
 }
 
-pt_status pt_dnn_reserve(pt_dnn *dnn, pt_dnn_room room, size_t bytes, pt_error *err)
+/* ---- rooms ---------------------------------------------------------------------------------- */
+
+pt_status pt_dnn_reserve(pt_dnn *dnn, size_t bytes, pt_error *err)
 {
-    if (bytes <= dnn->room_bytes[room])
+    if (bytes <= dnn->rooms_bytes)
         return PT_OK;
-    pt_backend *b = &dnn->cpu.base;
-    pt_cpu_dev_free(b, dnn->room[room]);
-    dnn->room[room] = NULL;
-    dnn->room_bytes[room] = 0;
-    PT_TRY(pt_cpu_dev_new(b, bytes, &dnn->room[room], err));
-    dnn->room_bytes[room] = bytes;
+    void *rooms = NULL;
+    pt_dnn_free_rooms(dnn);
+    PT_TRY(pt_cpu_dev_new(&dnn->cpu.base, bytes, &rooms, err));
+    dnn->rooms = rooms;
+    dnn->rooms_bytes = bytes;
     return PT_OK;
 }
 
 void pt_dnn_free_rooms(pt_dnn *dnn)
 {
-    for (int i = 0; i < PT_DNN_ROOMS; i++) {
-        pt_cpu_dev_free(&dnn->cpu.base, dnn->room[i]);
-        dnn->room[i] = NULL;
-        dnn->room_bytes[i] = 0;
-    }
+    pt_cpu_dev_free(&dnn->cpu.base, dnn->rooms);
+    dnn->rooms = NULL;
+    dnn->rooms_bytes = 0;
+}
+
+pt_status pt_dnn_use(pt_dnn_kernel *k, pt_dnn_call *call, const int *indices, pt_error *err)
+{
+    PT_TRY(pt_dnn_call_take(call, indices, err));
+    pt_dnn_need(k, PT_DNN_SCRATCHPAD, pt_dnn_call_scratchpad_bytes(call));
+    call->next = k->calls;
+    k->calls = call;
+    return PT_OK;
+}
+
+void pt_dnn_need(pt_dnn_kernel *k, pt_dnn_room room, size_t bytes)
+{
+    if (bytes > k->room_bytes[room])
+        k->room_bytes[room] = bytes;
+}
+
+/* Where a room begins; that of PT_DNN_ROOMS is the end of all. */
+static size_t room_offset(const pt_dnn_kernel *k, int room)
+{
+    size_t offset = 0;
+    for (int i = 0; i < room; i++)
+        offset += pt_align_up(k->room_bytes[i]);
+    return offset;
+}
+
+size_t pt_dnn_rooms_bytes(const pt_dnn_kernel *k)
+{
+    return room_offset(k, PT_DNN_ROOMS);
+}
+
+void *pt_dnn_room_of(const pt_dnn_kernel *k, pt_dnn_room room)
+{
+    return pt_dnn_of(k)->rooms + room_offset(k, room);
 }

@@ -17,8 +17,25 @@ typedef struct add {
     pt_dnn_call d_in[PT_MAX_INPUTS]; /* empty where the layouts agree */
 } add;
 
+/* Input i comes to the output's layout, and its gradient back. */
+static pt_status add_plan_input(add *a, int i, pt_error *err)
+{
+    pt_dnn_kernel *k = &a->base;
+    const dnnl_memory_desc_t *in = &k->in[i]->md, *out = &k->out.md;
+    PT_TRY(pt_dnn_port_plan_in(&a->in[i], k, PT_DNN_ROOM_X, in, out, err));
+    if (pt_dnn_same(in, out))
+        return PT_OK;
+    k->base.flags &= ~(unsigned)PT_PASSES_GRADIENT;
+    if (k->base.mode == PT_EVAL)
+        return PT_OK;
+    PT_TRY(pt_dnn_call_plan_reorder(&a->d_in[i], pt_dnn_of(k), &k->base.op, out, in, /*add=*/false,
+                                    err));
+    return pt_dnn_use(k, &a->d_in[i], reorder_args, err);
+}
+
 static pt_status add_plan(pt_dnn_kernel *k, pt_error *err)
 {
+    static const int args[] = {DNNL_ARG_SRC_0, DNNL_ARG_SRC_1, DNNL_ARG_DST, 0};
     add *a = (add *)k;
     const pt_op *op = &k->base.op;
     const dnnl_memory_desc_t *md = &k->in[0]->md;
@@ -26,29 +43,11 @@ static pt_status add_plan(pt_dnn_kernel *k, pt_error *err)
     PT_TRY(pt_dnn_check(dnnl_binary_desc_init(&desc, dnnl_binary_add, md, md, md), op, "sum", err));
     PT_TRY(pt_dnn_call_plan(&a->sum, pt_dnn_of(k), op, "sum", &desc, NULL, err));
     PT_TRY(pt_dnn_call_accept(&a->sum, err));
+    PT_TRY(pt_dnn_use(k, &a->sum, args, err));
     pt_dnn_set_out(k, md);
     k->base.flags = PT_MAY_RUN_IN_PLACE | PT_PASSES_GRADIENT;
     for (int i = 1; i < op->n_inputs; i++)
-        if (!pt_dnn_same(md, &k->in[i]->md))
-            k->base.flags &= ~(unsigned)PT_PASSES_GRADIENT;
-    return PT_OK;
-}
-
-static pt_status add_build(pt_dnn_kernel *k, pt_error *err)
-{
-    add *a = (add *)k;
-    const pt_op *op = &k->base.op;
-    const dnnl_memory_desc_t *out = &k->out.md;
-    PT_TRY(pt_dnn_call_build(&a->sum,
-                             (const int[]){DNNL_ARG_SRC_0, DNNL_ARG_SRC_1, DNNL_ARG_DST, 0}, err));
-    for (int i = 1; i < op->n_inputs; i++) {
-        const dnnl_memory_desc_t *in = &k->in[i]->md;
-        PT_TRY(pt_dnn_port_build_in(&a->in[i], pt_dnn_of(k), op, PT_DNN_ROOM_X, in, out, err));
-        if (k->base.mode == PT_EVAL || pt_dnn_same(in, out))
-            continue;
-        PT_TRY(pt_dnn_call_plan_reorder(&a->d_in[i], pt_dnn_of(k), op, out, in, false, err));
-        PT_TRY(pt_dnn_call_build(&a->d_in[i], reorder_args, err));
-    }
+        PT_TRY(add_plan_input(a, i, err));
     return PT_OK;
 }
 
@@ -95,7 +94,6 @@ static pt_status add_backward(pt_dnn_kernel *k, const pt_kernel_args *args, pt_e
 const pt_dnn_kind pt_dnn_add = {
     .bytes = sizeof(add),
     .plan = add_plan,
-    .build = add_build,
     .clear = add_clear,
     .forward = add_forward,
     .backward_input = add_backward,
@@ -151,18 +149,11 @@ static pt_status concat_plan(pt_dnn_kernel *k, pt_error *err)
         const dnnl_memory_desc_t *in = &k->in[i]->md;
         PT_TRY(pt_dnn_check(part_of(k, &out, i, &part), op, "part of the output", err));
         PT_TRY(pt_dnn_call_plan_reorder(&c->in[i], pt_dnn_of(k), op, in, &part, false, err));
+        PT_TRY(pt_dnn_use(k, &c->in[i], reorder_args, err));
+        if (k->base.mode == PT_EVAL)
+            continue;
         PT_TRY(pt_dnn_call_plan_reorder(&c->d_in[i], pt_dnn_of(k), op, &part, in, false, err));
-    }
-    return PT_OK;
-}
-
-static pt_status concat_build(pt_dnn_kernel *k, pt_error *err)
-{
-    concat *c = (concat *)k;
-    for (int i = 0; i < k->base.op.n_inputs; i++) {
-        PT_TRY(pt_dnn_call_build(&c->in[i], reorder_args, err));
-        if (k->base.mode == PT_TRAIN)
-            PT_TRY(pt_dnn_call_build(&c->d_in[i], reorder_args, err));
+        PT_TRY(pt_dnn_use(k, &c->d_in[i], reorder_args, err));
     }
     return PT_OK;
 }
@@ -198,7 +189,6 @@ static pt_status concat_backward(pt_dnn_kernel *k, const pt_kernel_args *args, p
 const pt_dnn_kind pt_dnn_concat = {
     .bytes = sizeof(concat),
     .plan = concat_plan,
-    .build = concat_build,
     .clear = concat_clear,
     .forward = concat_forward,
     .backward_input = concat_backward,

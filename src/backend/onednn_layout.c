@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pipetrain/arena.h"
+
 static const dnnl_format_tag_t plain_tags[] = {
     dnnl_format_tag_undef, dnnl_a, dnnl_ab, dnnl_abc, dnnl_abcd, dnnl_abcde};
 
@@ -88,31 +90,33 @@ bool pt_dnn_is_plain(const dnnl_memory_desc_t *md)
 
 static const int reorder_args[] = {DNNL_ARG_FROM, DNNL_ARG_TO, 0};
 
-static pt_status port_build(pt_dnn_port *port, pt_dnn *dnn, const pt_op *op, pt_dnn_room room,
-                            const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to,
-                            const dnnl_memory_desc_t *primitive_side, pt_error *err)
+static pt_status port_plan(pt_dnn_port *port, pt_dnn_kernel *k, pt_dnn_room room,
+                           const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to,
+                           const dnnl_memory_desc_t *primitive_side, pt_error *err)
 {
     if (pt_dnn_same(from, to))
         return PT_OK;
-    PT_TRY(pt_dnn_call_plan_reorder(&port->reorder, dnn, op, from, to, /*add=*/false, err));
-    PT_TRY(pt_dnn_call_build(&port->reorder, reorder_args, err));
-    PT_TRY(pt_dnn_reserve(dnn, room, dnnl_memory_desc_get_size(primitive_side), err));
+    PT_TRY(pt_dnn_call_plan_reorder(&port->reorder, pt_dnn_of(k), &k->base.op, from, to,
+                                    /*add=*/false, err));
+    PT_TRY(pt_dnn_use(k, &port->reorder, reorder_args, err));
+    pt_dnn_need(k, room, dnnl_memory_desc_get_size(primitive_side));
+    port->kernel = k;
     port->room = room;
     return PT_OK;
 }
 
-pt_status pt_dnn_port_build_in(pt_dnn_port *port, pt_dnn *dnn, const pt_op *op, pt_dnn_room room,
-                               const dnnl_memory_desc_t *value, const dnnl_memory_desc_t *wanted,
-                               pt_error *err)
+pt_status pt_dnn_port_plan_in(pt_dnn_port *port, pt_dnn_kernel *k, pt_dnn_room room,
+                              const dnnl_memory_desc_t *value, const dnnl_memory_desc_t *wanted,
+                              pt_error *err)
 {
-    return port_build(port, dnn, op, room, value, wanted, wanted, err);
+    return port_plan(port, k, room, value, wanted, wanted, err);
 }
 
-pt_status pt_dnn_port_build_out(pt_dnn_port *port, pt_dnn *dnn, const pt_op *op, pt_dnn_room room,
-                                const dnnl_memory_desc_t *made, const dnnl_memory_desc_t *value,
-                                pt_error *err)
+pt_status pt_dnn_port_plan_out(pt_dnn_port *port, pt_dnn_kernel *k, pt_dnn_room room,
+                               const dnnl_memory_desc_t *made, const dnnl_memory_desc_t *value,
+                               pt_error *err)
 {
-    return port_build(port, dnn, op, room, made, value, made, err);
+    return port_plan(port, k, room, made, value, made, err);
 }
 
 pt_status pt_dnn_port_take(pt_dnn_port *port, const void *value, const void **ret_address,
@@ -122,7 +126,7 @@ pt_status pt_dnn_port_take(pt_dnn_port *port, const void *value, const void **re
         *ret_address = value;
         return PT_OK;
     }
-    const void *room = port->reorder.dnn->room[port->room];
+    const void *room = pt_dnn_room_of(port->kernel, port->room);
     PT_TRY(pt_dnn_call_run(&port->reorder, (const void *const[]){value, room}, err));
     *ret_address = room;
     return PT_OK;
@@ -130,14 +134,14 @@ pt_status pt_dnn_port_take(pt_dnn_port *port, const void *value, const void **re
 
 void *pt_dnn_port_address(const pt_dnn_port *port, void *value)
 {
-    return port->room == PT_DNN_NO_ROOM ? value : port->reorder.dnn->room[port->room];
+    return port->room == PT_DNN_NO_ROOM ? value : pt_dnn_room_of(port->kernel, port->room);
 }
 
 pt_status pt_dnn_port_give(pt_dnn_port *port, void *value, pt_error *err)
 {
     if (port->room == PT_DNN_NO_ROOM)
         return PT_OK;
-    const void *room = port->reorder.dnn->room[port->room];
+    const void *room = pt_dnn_room_of(port->kernel, port->room);
     return pt_dnn_call_run(&port->reorder, (const void *const[]){room, value}, err);
 }
 
@@ -175,7 +179,8 @@ static pt_status cached_new(pt_dnn *dnn, const dnnl_memory_desc_t *from,
     cached->to = *to;
     pt_status status;
     PT_GOTO(status, pt_dnn_call_plan_reorder(&cached->reorder, dnn, NULL, from, to, false, err));
-    PT_GOTO(status, pt_dnn_call_build(&cached->reorder, reorder_args, err));
+    PT_GOTO(status, pt_dnn_call_take(&cached->reorder, reorder_args, err));
+    PT_GOTO(status, pt_dnn_call_build(&cached->reorder, err));
     cached->next = dnn->cached;
     dnn->cached = cached;
     *ret_cached = cached;
@@ -185,41 +190,64 @@ out:
     return status;
 }
 
-pt_status pt_dnn_move(pt_dnn *dnn, const dnnl_memory_desc_t *from, const void *src,
-                      const dnnl_memory_desc_t *to, void *dst, pt_error *err)
+static pt_status cached_find(pt_dnn *dnn, const dnnl_memory_desc_t *from,
+                             const dnnl_memory_desc_t *to, pt_dnn_cached **ret_cached,
+                             pt_error *err)
 {
-    if (pt_dnn_same(from, to))
-        return pt_cpu_copy(&dnn->cpu.base, dst, src, dnnl_memory_desc_get_size(from), err);
     pt_dnn_cached *c = dnn->cached;
     while (c && !(dnnl_memory_desc_equal(&c->from, from) && dnnl_memory_desc_equal(&c->to, to)))
         c = c->next;
     if (!c)
         PT_TRY(cached_new(dnn, from, to, &c, err));
+    *ret_cached = c;
+    return PT_OK;
+}
+
+pt_status pt_dnn_move(pt_dnn *dnn, const dnnl_memory_desc_t *from, const void *src,
+                      const dnnl_memory_desc_t *to, void *dst, pt_error *err)
+{
+    pt_dnn_cached *c = NULL;
+    if (pt_dnn_same(from, to))
+        return pt_cpu_copy(&dnn->cpu.base, dst, src, dnnl_memory_desc_get_size(from), err);
+    PT_TRY(cached_find(dnn, from, to, &c, err));
+    PT_TRY(pt_dnn_reserve(dnn, pt_dnn_call_scratchpad_bytes(&c->reorder), err));
     return pt_dnn_call_run(&c->reorder, (const void *const[]){src, dst}, err);
+}
+
+/* Vectors are plain, so this is for predictions that are images. */
+static pt_status loss_of_image(pt_dnn *dnn, const pt_loss *loss, const pt_loss_args *args,
+                               const dnnl_memory_desc_t *md, pt_loss_result *ret_result,
+                               pt_error *err)
+{
+    dnnl_memory_desc_t plain;
+    pt_dnn_cached *in = NULL, *out = NULL;
+    PT_TRY(pt_dnn_plain_like(md, &plain, err));
+    PT_TRY(cached_find(dnn, md, &plain, &in, err));
+    PT_TRY(cached_find(dnn, &plain, md, &out, err));
+    size_t pad = pt_dnn_call_scratchpad_bytes(&in->reorder);
+    if (pt_dnn_call_scratchpad_bytes(&out->reorder) > pad)
+        pad = pt_dnn_call_scratchpad_bytes(&out->reorder);
+    pad = pt_align_up(pad);
+    size_t bytes = pt_align_up(dnnl_memory_desc_get_size(&plain));
+    PT_TRY(pt_dnn_reserve(dnn, pad + 2 * bytes, err));
+    float *y = (float *)(dnn->rooms + pad);
+    float *d_y = args->dev_d_y ? (float *)(dnn->rooms + pad + bytes) : NULL;
+    PT_TRY(pt_dnn_call_run(&in->reorder, (const void *const[]){args->dev_y, y}, err));
+    pt_loss_result result;
+    pt_cpu_loss(loss, args, y, d_y, &result);
+    if (d_y)
+        PT_TRY(pt_dnn_call_run(&out->reorder, (const void *const[]){d_y, args->dev_d_y}, err));
+    *ret_result = result;
+    return PT_OK;
 }
 
 pt_status pt_dnn_loss(pt_backend *b, const pt_loss *loss, const pt_loss_args *args,
                       pt_loss_result *ret_result, pt_error *err)
 {
-    pt_dnn *dnn = (pt_dnn *)b;
     const dnnl_memory_desc_t *md = &((const pt_dnn_layout *)args->layout)->md;
     PT_TRY(pt_cpu_loss_check(loss, args, err));
-    if (pt_dnn_is_plain(md)) {
-        pt_cpu_loss(loss, args, args->dev_y, args->dev_d_y, ret_result);
-        return PT_OK;
-    }
-    dnnl_memory_desc_t plain;
-    PT_TRY(pt_dnn_plain_like(md, &plain, err));
-    size_t bytes = dnnl_memory_desc_get_size(&plain);
-    PT_TRY(pt_dnn_reserve(dnn, PT_DNN_ROOM_X, bytes, err));
-    PT_TRY(pt_dnn_reserve(dnn, PT_DNN_ROOM_Y, bytes, err));
-    float *y = dnn->room[PT_DNN_ROOM_X];
-    float *d_y = args->dev_d_y ? dnn->room[PT_DNN_ROOM_Y] : NULL;
-    PT_TRY(pt_dnn_move(dnn, md, args->dev_y, &plain, y, err));
-    pt_loss_result result;
-    pt_cpu_loss(loss, args, y, d_y, &result);
-    if (d_y)
-        PT_TRY(pt_dnn_move(dnn, &plain, d_y, md, args->dev_d_y, err));
-    *ret_result = result;
+    if (!pt_dnn_is_plain(md))
+        return loss_of_image((pt_dnn *)b, loss, args, md, ret_result, err);
+    pt_cpu_loss(loss, args, args->dev_y, args->dev_d_y, ret_result);
     return PT_OK;
 }

@@ -21,7 +21,7 @@ static size_t vector_bytes(const pt_dnn_kernel *k)
     return pt_align_up((size_t)k->base.op.in[0].dims[0] * sizeof(float));
 }
 
-/* ---- plan and build ------------------------------------------------------------------------- */
+/* ---- plan ----------------------------------------------------------------------------------- */
 
 static pt_status plan_forward(pt_dnn_kernel *k, const dnnl_memory_desc_t *md, pt_dnn_call *ret_call,
                               pt_error *err)
@@ -68,22 +68,7 @@ static pt_status plan_vector(norm *n, pt_error *err)
     return PT_OK;
 }
 
-static pt_status plan(pt_dnn_kernel *k, pt_error *err)
-{
-    norm *n = (norm *)k;
-    const pt_shape *shape = &k->base.op.in[0];
-    PT_TRY(shape->ndim == 3 ? plan_image(n, err) : plan_vector(n, err));
-    n->count = (double)k->base.samples * (double)pt_shape_elements(shape) / (double)shape->dims[0];
-    if (k->base.mode == PT_TRAIN) {
-        k->base.flags = PT_READS_INPUT_FOR_INPUT;
-        k->base.saved_bytes = 2 * vector_bytes(k);
-    } else if (pt_dnn_same(&k->in[0]->md, &k->out.md)) {
-        k->base.flags = PT_MAY_RUN_IN_PLACE;
-    }
-    return PT_OK;
-}
-
-static pt_status build_backward(norm *n, pt_error *err)
+static pt_status use_backward(norm *n, pt_error *err)
 {
     /* The shift does not matter, but release 2.6 counts its arguments. */
     static const int args[] = {DNNL_ARG_SRC,        DNNL_ARG_MEAN,
@@ -92,20 +77,17 @@ static pt_status build_backward(norm *n, pt_error *err)
                                DNNL_ARG_DIFF_SRC,   DNNL_ARG_DIFF_SCALE,
                                DNNL_ARG_DIFF_SHIFT, 0};
     pt_dnn_kernel *k = &n->base;
-    pt_dnn *dnn = pt_dnn_of(k);
-    const pt_op *op = &k->base.op;
     PT_TRY(plan_backward(n, err));
-    PT_TRY(pt_dnn_call_build(&n->backward, args, err));
+    PT_TRY(pt_dnn_use(k, &n->backward, args, err));
     /* Where nobody wants the input's gradient, it goes to a room. */
-    PT_TRY(pt_dnn_reserve(dnn, PT_DNN_ROOM_W, dnnl_memory_desc_get_size(&n->md), err));
-    PT_TRY(pt_dnn_reserve(dnn, PT_DNN_ROOM_B, 2 * vector_bytes(k), err));
-    if (op->in[0].ndim != 3)
+    pt_dnn_need(k, PT_DNN_ROOM_W, dnnl_memory_desc_get_size(&n->md));
+    pt_dnn_need(k, PT_DNN_ROOM_B, 2 * vector_bytes(k));
+    if (k->base.op.in[0].ndim != 3)
         return PT_OK;
-    const dnnl_memory_desc_t *value = &k->in[0]->md;
-    return pt_dnn_port_build_out(&n->d_in, dnn, op, PT_DNN_ROOM_Y, &n->md, value, err);
+    return pt_dnn_port_plan_out(&n->d_in, k, PT_DNN_ROOM_Y, &n->md, &k->in[0]->md, err);
 }
 
-static pt_status build(pt_dnn_kernel *k, pt_error *err)
+static pt_status use_forward(norm *n, pt_error *err)
 {
     static const int args[] = {DNNL_ARG_SRC,
                                DNNL_ARG_MEAN,
@@ -114,12 +96,28 @@ static pt_status build(pt_dnn_kernel *k, pt_error *err)
                                DNNL_ARG_SHIFT,
                                DNNL_ARG_DST,
                                0};
+    pt_dnn_kernel *k = &n->base;
+    PT_TRY(pt_dnn_use(k, &n->forward, args, err));
+    if (k->base.op.in[0].ndim != 3)
+        return PT_OK;
+    return pt_dnn_port_plan_in(&n->in, k, PT_DNN_ROOM_X, &k->in[0]->md, &n->md, err);
+}
+
+static pt_status plan(pt_dnn_kernel *k, pt_error *err)
+{
     norm *n = (norm *)k;
-    PT_TRY(pt_dnn_call_build(&n->forward, args, err));
-    if (k->base.op.in[0].ndim == 3)
-        PT_TRY(pt_dnn_port_build_in(&n->in, pt_dnn_of(k), &k->base.op, PT_DNN_ROOM_X, &k->in[0]->md,
-                                    &n->md, err));
-    return k->base.mode == PT_TRAIN ? build_backward(n, err) : PT_OK;
+    const pt_shape *shape = &k->base.op.in[0];
+    PT_TRY(shape->ndim == 3 ? plan_image(n, err) : plan_vector(n, err));
+    n->count = (double)k->base.samples * (double)pt_shape_elements(shape) / (double)shape->dims[0];
+    PT_TRY(use_forward(n, err));
+    if (k->base.mode == PT_TRAIN) {
+        k->base.flags = PT_READS_INPUT_FOR_INPUT;
+        k->base.saved_bytes = 2 * vector_bytes(k);
+        return use_backward(n, err);
+    }
+    if (pt_dnn_same(&k->in[0]->md, &k->out.md))
+        k->base.flags = PT_MAY_RUN_IN_PLACE;
+    return PT_OK;
 }
 
 static void clear(pt_dnn_kernel *k)
@@ -165,14 +163,13 @@ static pt_status forward(pt_dnn_kernel *k, const pt_kernel_args *args, pt_error 
 static pt_status backward_input(pt_dnn_kernel *k, const pt_kernel_args *args, pt_error *err)
 {
     norm *n = (norm *)k;
-    pt_dnn *dnn = pt_dnn_of(k);
     float *mean = args->dev_saved, *d_param[2];
     for (int i = 0; i < 2; i++)
         d_param[i] = args->accumulate || !args->dev_d_param[i]
-                         ? (float *)((char *)dnn->room[PT_DNN_ROOM_B] + i * vector_bytes(k))
+                         ? (float *)((char *)pt_dnn_room_of(k, PT_DNN_ROOM_B) + i * vector_bytes(k))
                          : args->dev_d_param[i];
     void *d_in = args->dev_d_in[0] ? pt_dnn_port_address(&n->d_in, args->dev_d_in[0])
-                                   : dnn->room[PT_DNN_ROOM_W];
+                                   : pt_dnn_room_of(k, PT_DNN_ROOM_W);
     const void *src;
     PT_TRY(pt_dnn_port_take(&n->in, args->dev_in[0], &src, err));
     PT_TRY(pt_dnn_call_run(&n->backward,
@@ -192,7 +189,6 @@ static pt_status backward_input(pt_dnn_kernel *k, const pt_kernel_args *args, pt
 const pt_dnn_kind pt_dnn_norm = {
     .bytes = sizeof(norm),
     .plan = plan,
-    .build = build,
     .clear = clear,
     .forward = forward,
     .backward_input = backward_input,

@@ -21,7 +21,7 @@ static bool is_global(const pt_op *op)
     return op->kind == PT_OP_GLOBAL_AVG_POOL;
 }
 
-/* ---- plan and build ------------------------------------------------------------------------- */
+/* ---- plan ----------------------------------------------------------------------------------- */
 
 static void set_window(pool *p)
 {
@@ -60,6 +60,36 @@ static pt_status plan_backward(pool *p, pt_error *err)
     return pt_dnn_call_accept(&p->backward, err);
 }
 
+/* Ports on the output's side: needed by the global average alone. */
+static pt_status plan_vector_ports(pool *p, pt_error *err)
+{
+    pt_dnn_kernel *k = &p->base;
+    dnnl_memory_desc_t plain;
+    PT_TRY(pt_dnn_plain_like(&p->dst, &plain, err));
+    PT_TRY(pt_dnn_port_plan_out(&p->out, k, PT_DNN_ROOM_Y, &p->dst, &plain, err));
+    if (k->base.mode == PT_EVAL)
+        return PT_OK;
+    return pt_dnn_port_plan_in(&p->d_out, k, PT_DNN_ROOM_Y, &plain, &p->dst, err);
+}
+
+static pt_status plan_calls(pool *p, pt_error *err)
+{
+    pt_dnn_kernel *k = &p->base;
+    const dnnl_memory_desc_t *value = &k->in[0]->md;
+    int workspace = k->base.saved_bytes ? DNNL_ARG_WORKSPACE : 0;
+    PT_TRY(
+        pt_dnn_use(k, &p->forward, (const int[]){DNNL_ARG_SRC, DNNL_ARG_DST, workspace, 0}, err));
+    PT_TRY(pt_dnn_port_plan_in(&p->in, k, PT_DNN_ROOM_X, value, &p->src, err));
+    if (is_global(&k->base.op))
+        PT_TRY(plan_vector_ports(p, err));
+    if (k->base.mode == PT_EVAL)
+        return PT_OK;
+    PT_TRY(plan_backward(p, err));
+    PT_TRY(pt_dnn_use(k, &p->backward,
+                      (const int[]){DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_SRC, workspace, 0}, err));
+    return pt_dnn_port_plan_out(&p->d_in, k, PT_DNN_ROOM_X, &p->src, value, err);
+}
+
 static pt_status plan(pt_dnn_kernel *k, pt_error *err)
 {
     pool *p = (pool *)k;
@@ -74,37 +104,7 @@ static pt_status plan(pt_dnn_kernel *k, pt_error *err)
     if (k->base.mode == PT_TRAIN && op->kind == PT_OP_MAX_POOL)
         k->base.saved_bytes = dnnl_memory_desc_get_size(
             dnnl_primitive_desc_query_md(p->forward.pd, dnnl_query_workspace_md, 0));
-    return PT_OK;
-}
-
-/* Ports on the output's side: needed by the global average alone. */
-static pt_status build_vector_ports(pool *p, pt_error *err)
-{
-    pt_dnn_kernel *k = &p->base;
-    const pt_op *op = &k->base.op;
-    dnnl_memory_desc_t plain;
-    PT_TRY(pt_dnn_plain_like(&p->dst, &plain, err));
-    PT_TRY(pt_dnn_port_build_out(&p->out, pt_dnn_of(k), op, PT_DNN_ROOM_Y, &p->dst, &plain, err));
-    return pt_dnn_port_build_in(&p->d_out, pt_dnn_of(k), op, PT_DNN_ROOM_Y, &plain, &p->dst, err);
-}
-
-static pt_status build(pt_dnn_kernel *k, pt_error *err)
-{
-    pool *p = (pool *)k;
-    const pt_op *op = &k->base.op;
-    const dnnl_memory_desc_t *value = &k->in[0]->md;
-    int workspace = k->base.saved_bytes ? DNNL_ARG_WORKSPACE : 0;
-    PT_TRY(pt_dnn_call_build(&p->forward, (const int[]){DNNL_ARG_SRC, DNNL_ARG_DST, workspace, 0},
-                             err));
-    PT_TRY(pt_dnn_port_build_in(&p->in, pt_dnn_of(k), op, PT_DNN_ROOM_X, value, &p->src, err));
-    if (is_global(op))
-        PT_TRY(build_vector_ports(p, err));
-    if (k->base.mode == PT_EVAL)
-        return PT_OK;
-    PT_TRY(plan_backward(p, err));
-    PT_TRY(pt_dnn_call_build(
-        &p->backward, (const int[]){DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_SRC, workspace, 0}, err));
-    return pt_dnn_port_build_out(&p->d_in, pt_dnn_of(k), op, PT_DNN_ROOM_X, &p->src, value, err);
+    return plan_calls(p, err);
 }
 
 static void clear(pt_dnn_kernel *k)
@@ -147,7 +147,6 @@ static pt_status backward_input(pt_dnn_kernel *k, const pt_kernel_args *args, pt
 const pt_dnn_kind pt_dnn_pool = {
     .bytes = sizeof(pool),
     .plan = plan,
-    .build = build,
     .clear = clear,
     .forward = forward,
     .backward_input = backward_input,

@@ -17,35 +17,28 @@ static bool is_relu(const pt_dnn_kernel *k)
     return k->base.op.kind == PT_OP_RELU;
 }
 
-static pt_status eltwise_plan(pt_dnn_kernel *k, pt_error *err)
+static pt_status eltwise_plan_forward(eltwise *e, pt_error *err)
 {
-    eltwise *e = (eltwise *)k;
+    pt_dnn_kernel *k = &e->base;
     const pt_op *op = &k->base.op;
-    bool train = k->base.mode == PT_TRAIN;
     dnnl_eltwise_desc_t desc;
-    PT_TRY(pt_dnn_check(dnnl_eltwise_forward_desc_init(
-                            &desc, train ? dnnl_forward_training : dnnl_forward_inference,
-                            is_relu(k) ? dnnl_eltwise_relu : dnnl_eltwise_gelu_erf, &k->in[0]->md,
-                            /*alpha=*/0, /*beta=*/0),
-                        op, "forward", err));
+    PT_TRY(pt_dnn_check(
+        dnnl_eltwise_forward_desc_init(
+            &desc, k->base.mode == PT_TRAIN ? dnnl_forward_training : dnnl_forward_inference,
+            is_relu(k) ? dnnl_eltwise_relu : dnnl_eltwise_gelu_erf, &k->in[0]->md, /*alpha=*/0,
+            /*beta=*/0),
+        op, "forward", err));
     PT_TRY(pt_dnn_call_plan(&e->forward, pt_dnn_of(k), op, "forward", &desc, NULL, err));
     PT_TRY(pt_dnn_call_accept(&e->forward, err));
-    pt_dnn_set_out(k, &k->in[0]->md);
-    k->base.flags = is_relu(k) || !train ? PT_MAY_RUN_IN_PLACE : 0;
-    if (train)
-        k->base.flags |= is_relu(k) ? PT_READS_OUTPUT_FOR_INPUT : PT_READS_INPUT_FOR_INPUT;
-    return PT_OK;
+    return pt_dnn_use(k, &e->forward, (const int[]){DNNL_ARG_SRC, DNNL_ARG_DST, 0}, err);
 }
 
-static pt_status eltwise_build(pt_dnn_kernel *k, pt_error *err)
+static pt_status eltwise_plan_backward(eltwise *e, pt_error *err)
 {
-    eltwise *e = (eltwise *)k;
+    pt_dnn_kernel *k = &e->base;
     const pt_op *op = &k->base.op;
     const dnnl_memory_desc_t *md = &k->out.md;
     dnnl_eltwise_desc_t desc;
-    PT_TRY(pt_dnn_call_build(&e->forward, (const int[]){DNNL_ARG_SRC, DNNL_ARG_DST, 0}, err));
-    if (k->base.mode == PT_EVAL)
-        return PT_OK;
     PT_TRY(pt_dnn_check(
         dnnl_eltwise_backward_desc_init(
             &desc, is_relu(k) ? dnnl_eltwise_relu_use_dst_for_bwd : dnnl_eltwise_gelu_erf, md, md,
@@ -53,10 +46,23 @@ static pt_status eltwise_build(pt_dnn_kernel *k, pt_error *err)
         op, "backward", err));
     PT_TRY(pt_dnn_call_plan(&e->backward, pt_dnn_of(k), op, "backward", &desc, &e->forward, err));
     PT_TRY(pt_dnn_call_accept(&e->backward, err));
-    return pt_dnn_call_build(&e->backward,
-                             (const int[]){is_relu(k) ? DNNL_ARG_DST : DNNL_ARG_SRC,
-                                           DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_SRC, 0},
-                             err);
+    return pt_dnn_use(k, &e->backward,
+                      (const int[]){is_relu(k) ? DNNL_ARG_DST : DNNL_ARG_SRC, DNNL_ARG_DIFF_DST,
+                                    DNNL_ARG_DIFF_SRC, 0},
+                      err);
+}
+
+static pt_status eltwise_plan(pt_dnn_kernel *k, pt_error *err)
+{
+    eltwise *e = (eltwise *)k;
+    bool train = k->base.mode == PT_TRAIN;
+    PT_TRY(eltwise_plan_forward(e, err));
+    pt_dnn_set_out(k, &k->in[0]->md);
+    k->base.flags = is_relu(k) || !train ? PT_MAY_RUN_IN_PLACE : 0;
+    if (!train)
+        return PT_OK;
+    k->base.flags |= is_relu(k) ? PT_READS_OUTPUT_FOR_INPUT : PT_READS_INPUT_FOR_INPUT;
+    return eltwise_plan_backward(e, err);
 }
 
 static void eltwise_clear(pt_dnn_kernel *k)
@@ -84,7 +90,6 @@ static pt_status eltwise_backward(pt_dnn_kernel *k, const pt_kernel_args *args, 
 const pt_dnn_kind pt_dnn_relu = {
     .bytes = sizeof(eltwise),
     .plan = eltwise_plan,
-    .build = eltwise_build,
     .clear = eltwise_clear,
     .forward = eltwise_forward,
     .backward_input = eltwise_backward,
@@ -93,7 +98,6 @@ const pt_dnn_kind pt_dnn_relu = {
 const pt_dnn_kind pt_dnn_gelu = {
     .bytes = sizeof(eltwise),
     .plan = eltwise_plan,
-    .build = eltwise_build,
     .clear = eltwise_clear,
     .forward = eltwise_forward,
     .backward_input = eltwise_backward,
@@ -109,28 +113,21 @@ typedef struct plainer {
 
 static pt_status plainer_plan(plainer *p, pt_error *err)
 {
+    static const int args[] = {DNNL_ARG_FROM, DNNL_ARG_TO, 0};
     pt_dnn_kernel *k = &p->base;
+    pt_dnn *dnn = pt_dnn_of(k);
+    const pt_op *op = &k->base.op;
     const dnnl_memory_desc_t *value = &k->in[0]->md;
     dnnl_memory_desc_t plain;
     if (pt_dnn_is_plain(value))
         return PT_OK;
     PT_TRY(pt_dnn_plain_like(value, &plain, err));
-    PT_TRY(pt_dnn_call_plan_reorder(&p->to_plain, pt_dnn_of(k), &k->base.op, value, &plain, false,
-                                    err));
-    return pt_dnn_call_plan_reorder(&p->from_plain, pt_dnn_of(k), &k->base.op, &plain, value, false,
-                                    err);
-}
-
-static pt_status plainer_build(pt_dnn_kernel *k, pt_error *err)
-{
-    static const int args[] = {DNNL_ARG_FROM, DNNL_ARG_TO, 0};
-    plainer *p = (plainer *)k;
-    if (!p->to_plain.pd)
+    PT_TRY(pt_dnn_call_plan_reorder(&p->to_plain, dnn, op, value, &plain, /*add=*/false, err));
+    PT_TRY(pt_dnn_use(k, &p->to_plain, args, err));
+    if (k->base.mode == PT_EVAL)
         return PT_OK;
-    PT_TRY(pt_dnn_call_build(&p->to_plain, args, err));
-    PT_TRY(pt_dnn_call_build(&p->from_plain, args, err));
-    const dnnl_memory_desc_t *plain = pt_dnn_call_md(&p->to_plain, DNNL_ARG_TO);
-    return pt_dnn_reserve(pt_dnn_of(k), PT_DNN_ROOM_X, dnnl_memory_desc_get_size(plain), err);
+    PT_TRY(pt_dnn_call_plan_reorder(&p->from_plain, dnn, op, &plain, value, /*add=*/false, err));
+    return pt_dnn_use(k, &p->from_plain, args, err);
 }
 
 static void plainer_clear(pt_dnn_kernel *k)
@@ -182,7 +179,6 @@ static pt_status flatten_backward(pt_dnn_kernel *k, const pt_kernel_args *args, 
 const pt_dnn_kind pt_dnn_flatten = {
     .bytes = sizeof(plainer),
     .plan = flatten_plan,
-    .build = plainer_build,
     .clear = plainer_clear,
     .forward = flatten_forward,
     .backward_input = flatten_backward,
@@ -200,6 +196,8 @@ static pt_status dropout_plan(pt_dnn_kernel *k, pt_error *err)
         k->base.flags = PT_MAY_RUN_IN_PLACE;
     if (is_plain(p) && k->base.mode == PT_EVAL)
         k->base.flags |= PT_PASSES_VALUE;
+    if (!is_plain(p) && k->base.mode == PT_TRAIN)
+        pt_dnn_need(k, PT_DNN_ROOM_X, k->out.base.bytes); /* the gradient before its reorder */
     return PT_OK;
 }
 
@@ -221,7 +219,7 @@ static pt_status dropout_backward(pt_dnn_kernel *k, const pt_kernel_args *args, 
     void *d_in = args->dev_d_in[0];
     if (!d_in)
         return PT_OK;
-    void *plain = is_plain(p) ? d_in : pt_dnn_of(k)->room[PT_DNN_ROOM_X];
+    void *plain = is_plain(p) ? d_in : pt_dnn_room_of(k, PT_DNN_ROOM_X);
     pt_cpu_dropout(&k->base.op, k->base.samples, args, args->dev_d_out, plain);
     if (is_plain(p))
         return PT_OK;
@@ -231,7 +229,6 @@ static pt_status dropout_backward(pt_dnn_kernel *k, const pt_kernel_args *args, 
 const pt_dnn_kind pt_dnn_dropout = {
     .bytes = sizeof(plainer),
     .plan = dropout_plan,
-    .build = plainer_build,
     .clear = plainer_clear,
     .forward = dropout_forward,
     .backward_input = dropout_backward,

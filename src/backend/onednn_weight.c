@@ -43,20 +43,9 @@ static pt_status choose(pt_dnn_weighted *w, pt_dnn_pass pass, const dnnl_memory_
     return pt_dnn_call_accept(call, err);
 }
 
-pt_status pt_dnn_weighted_plan(pt_dnn_weighted *w, pt_error *err)
-{
-    pt_dnn_kernel *k = &w->base;
-    PT_TRY(choose(w, PT_DNN_FORWARD, &k->in[0]->md, NULL, err));
-    pt_dnn_set_out(k, pt_dnn_call_md(&w->pass[PT_DNN_FORWARD].call, DNNL_ARG_DST));
-    k->base.flags = PT_READS_INPUT_FOR_WEIGHT | PT_SPLITS_BACKWARD;
-    return PT_OK;
-}
-
-/* ---- build ---------------------------------------------------------------------------------- */
-
 static const int reorder_args[] = {DNNL_ARG_FROM, DNNL_ARG_TO, 0};
 
-static pt_status build_kept(pt_dnn_weighted *w, pt_dnn_pass pass, pt_error *err)
+static pt_status plan_kept(pt_dnn_weighted *w, pt_dnn_pass pass, pt_error *err)
 {
     struct pt_dnn_kept *kept = &w->kept[pass];
     pt_dnn_kernel *k = &w->base;
@@ -65,60 +54,77 @@ static pt_status build_kept(pt_dnn_weighted *w, pt_dnn_pass pass, pt_error *err)
         return PT_OK;
     PT_TRY(pt_dnn_call_plan_reorder(&kept->reorder, pt_dnn_of(k), &k->base.op, &w->weight, wanted,
                                     /*add=*/false, err));
-    PT_TRY(pt_dnn_call_build(&kept->reorder, reorder_args, err));
-    return pt_cpu_dev_new(k->base.backend, dnnl_memory_desc_get_size(wanted), &kept->copy, err);
+    PT_TRY(pt_dnn_use(k, &kept->reorder, reorder_args, err));
+    kept->bytes = dnnl_memory_desc_get_size(wanted);
+    k->base.private_bytes += kept->bytes;
+    return PT_OK;
 }
 
-static pt_status build_gradient(pt_dnn_weighted *w, pt_error *err)
-{
-    pt_dnn *dnn = pt_dnn_of(&w->base);
-    const pt_op *op = &w->base.base.op;
-    const dnnl_memory_desc_t *made =
-        pt_dnn_call_md(&w->pass[PT_DNN_WEIGHT].call, DNNL_ARG_DIFF_WEIGHTS);
-    PT_TRY(pt_dnn_reserve(dnn, PT_DNN_ROOM_W, dnnl_memory_desc_get_size(made), err));
-    PT_TRY(pt_dnn_reserve(dnn, PT_DNN_ROOM_B, (size_t)op->features * sizeof(float), err));
-    PT_TRY(pt_dnn_call_plan_reorder(&w->add_weight, dnn, op, made, &w->weight, /*add=*/true, err));
-    PT_TRY(pt_dnn_call_build(&w->add_weight, reorder_args, err));
-    if (pt_dnn_same(&w->weight, made))
-        return PT_OK;
-    PT_TRY(pt_dnn_call_plan_reorder(&w->set_weight, dnn, op, made, &w->weight, /*add=*/false, err));
-    return pt_dnn_call_build(&w->set_weight, reorder_args, err);
-}
-
-static pt_status build_pass(pt_dnn_weighted *w, pt_dnn_pass pass, pt_error *err)
+static pt_status plan_gradient(pt_dnn_weighted *w, pt_error *err)
 {
     pt_dnn_kernel *k = &w->base;
     pt_dnn *dnn = pt_dnn_of(k);
-    struct pt_dnn_weighted_pass *p = &w->pass[pass];
     const pt_op *op = &k->base.op;
+    const dnnl_memory_desc_t *made =
+        pt_dnn_call_md(&w->pass[PT_DNN_WEIGHT].call, DNNL_ARG_DIFF_WEIGHTS);
+    pt_dnn_need(k, PT_DNN_ROOM_W, dnnl_memory_desc_get_size(made));
+    pt_dnn_need(k, PT_DNN_ROOM_B, (size_t)op->features * sizeof(float));
+    PT_TRY(pt_dnn_call_plan_reorder(&w->add_weight, dnn, op, made, &w->weight, /*add=*/true, err));
+    PT_TRY(pt_dnn_use(k, &w->add_weight, reorder_args, err));
+    if (pt_dnn_same(&w->weight, made))
+        return PT_OK;
+    PT_TRY(pt_dnn_call_plan_reorder(&w->set_weight, dnn, op, made, &w->weight, /*add=*/false, err));
+    return pt_dnn_use(k, &w->set_weight, reorder_args, err);
+}
+
+/* The primitive is chosen; here is how its arguments come and go. */
+static pt_status plan_pass(pt_dnn_weighted *w, pt_dnn_pass pass, pt_error *err)
+{
+    pt_dnn_kernel *k = &w->base;
+    struct pt_dnn_weighted_pass *p = &w->pass[pass];
+    const dnnl_memory_desc_t *value = &k->in[0]->md;
     int indices[5] = {names[pass].src, names[pass].weight, names[pass].dst};
-    if (op->bias && pass != PT_DNN_DATA)
+    if (k->base.op.bias && pass != PT_DNN_DATA)
         indices[3] = pass == PT_DNN_FORWARD ? DNNL_ARG_BIAS : DNNL_ARG_DIFF_BIAS;
-    PT_TRY(pt_dnn_call_build(&p->call, indices, err));
+    PT_TRY(pt_dnn_use(k, &p->call, indices, err));
     const dnnl_memory_desc_t *src = pt_dnn_call_md(&p->call, names[pass].src);
     const dnnl_memory_desc_t *dst = pt_dnn_call_md(&p->call, names[pass].dst);
     if (pass == PT_DNN_DATA)
-        PT_TRY(pt_dnn_port_build_out(&p->src, dnn, op, PT_DNN_ROOM_X, src, &k->in[0]->md, err));
+        PT_TRY(pt_dnn_port_plan_out(&p->src, k, PT_DNN_ROOM_X, src, value, err));
     else
-        PT_TRY(pt_dnn_port_build_in(&p->src, dnn, op, PT_DNN_ROOM_X, &k->in[0]->md, src, err));
+        PT_TRY(pt_dnn_port_plan_in(&p->src, k, PT_DNN_ROOM_X, value, src, err));
     if (pass == PT_DNN_FORWARD) /* the output's layout is the one it makes */
         return PT_OK;
-    return pt_dnn_port_build_in(&p->dst, dnn, op, PT_DNN_ROOM_Y, &k->out.md, dst, err);
+    return pt_dnn_port_plan_in(&p->dst, k, PT_DNN_ROOM_Y, &k->out.md, dst, err);
 }
+
+pt_status pt_dnn_weighted_plan(pt_dnn_weighted *w, pt_error *err)
+{
+    pt_dnn_kernel *k = &w->base;
+    k->base.flags = PT_READS_INPUT_FOR_WEIGHT | PT_SPLITS_BACKWARD;
+    PT_TRY(choose(w, PT_DNN_FORWARD, &k->in[0]->md, NULL, err));
+    pt_dnn_set_out(k, pt_dnn_call_md(&w->pass[PT_DNN_FORWARD].call, DNNL_ARG_DST));
+    PT_TRY(plan_pass(w, PT_DNN_FORWARD, err));
+    PT_TRY(plan_kept(w, PT_DNN_FORWARD, err));
+    if (k->base.mode == PT_EVAL)
+        return PT_OK;
+    PT_TRY(choose(w, PT_DNN_DATA, &k->in[0]->md, &k->out.md, err));
+    PT_TRY(plan_pass(w, PT_DNN_DATA, err));
+    PT_TRY(plan_kept(w, PT_DNN_DATA, err));
+    PT_TRY(choose(w, PT_DNN_WEIGHT, &k->in[0]->md, &k->out.md, err));
+    PT_TRY(plan_pass(w, PT_DNN_WEIGHT, err));
+    return plan_gradient(w, err);
+}
+
+/* ---- build ---------------------------------------------------------------------------------- */
 
 pt_status pt_dnn_weighted_build(pt_dnn_kernel *k, pt_error *err)
 {
     pt_dnn_weighted *w = (pt_dnn_weighted *)k;
-    PT_TRY(build_pass(w, PT_DNN_FORWARD, err));
-    PT_TRY(build_kept(w, PT_DNN_FORWARD, err));
-    if (k->base.mode == PT_EVAL)
-        return PT_OK;
-    PT_TRY(choose(w, PT_DNN_DATA, &k->in[0]->md, &k->out.md, err));
-    PT_TRY(build_pass(w, PT_DNN_DATA, err));
-    PT_TRY(build_kept(w, PT_DNN_DATA, err));
-    PT_TRY(choose(w, PT_DNN_WEIGHT, &k->in[0]->md, &k->out.md, err));
-    PT_TRY(build_pass(w, PT_DNN_WEIGHT, err));
-    return build_gradient(w, err);
+    for (int i = 0; i < 2; i++)
+        if (w->kept[i].bytes)
+            PT_TRY(pt_cpu_dev_new(k->base.backend, w->kept[i].bytes, &w->kept[i].copy, err));
+    return PT_OK;
 }
 
 void pt_dnn_weighted_clear(pt_dnn_kernel *k)
@@ -193,11 +199,10 @@ pt_status pt_dnn_weighted_backward_weight(pt_dnn_kernel *k, const pt_kernel_args
 {
     pt_dnn_weighted *w = (pt_dnn_weighted *)k;
     struct pt_dnn_weighted_pass *p = &w->pass[PT_DNN_WEIGHT];
-    pt_dnn *dnn = pt_dnn_of(k);
     float *d_weight = args->dev_d_param[0], *d_bias = args->dev_d_param[1];
     bool direct = !args->accumulate && !w->set_weight.primitive;
-    void *weight_room = direct ? d_weight : dnn->room[PT_DNN_ROOM_W];
-    void *bias_room = args->accumulate ? dnn->room[PT_DNN_ROOM_B] : d_bias;
+    void *weight_room = direct ? d_weight : pt_dnn_room_of(k, PT_DNN_ROOM_W);
+    void *bias_room = args->accumulate ? pt_dnn_room_of(k, PT_DNN_ROOM_B) : d_bias;
     const void *src, *d_out;
     PT_TRY(pt_dnn_port_take(&p->src, args->dev_in[0], &src, err));
     PT_TRY(pt_dnn_port_take(&p->dst, args->dev_d_out, &d_out, err));

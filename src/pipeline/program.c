@@ -118,6 +118,23 @@ size_t pt_program_scratch_bytes(const pt_program *p)
     return p->scratch_bytes;
 }
 
+size_t pt_program_private_bytes(const pt_program *p)
+{
+    size_t bytes = 0;
+    for (int i = p->spec->first; i < p->spec->end; i++)
+        bytes += p->kernels[i]->private_bytes;
+    return bytes;
+}
+
+size_t pt_program_shared_bytes(const pt_program *p)
+{
+    size_t most = 0;
+    for (int i = p->spec->first; i < p->spec->end; i++)
+        if (p->kernels[i]->shared_bytes > most)
+            most = p->kernels[i]->shared_bytes;
+    return most;
+}
+
 const pt_layout *pt_program_layout(const pt_program *p, int value)
 {
     return value == 0 ? p->input_layout : p->kernels[value - 1]->out;

@@ -113,6 +113,18 @@ void pt_stage_free(pt_stage *s)
     free(s);
 }
 
+/* What building the programs will take. They share one block of temporaries. */
+static size_t kernel_bytes(const pt_stage *s)
+{
+    size_t own = 0, shared = 0;
+    for (int i = 0; i < s->n_programs; i++) {
+        size_t most = pt_program_shared_bytes(s->programs[i]);
+        own += pt_program_private_bytes(s->programs[i]);
+        shared = most > shared ? most : shared;
+    }
+    return own + shared;
+}
+
 pt_status pt_stage_predict_bytes(const pt_stage_plan *plan, const pt_weights_spec *weights,
                                  size_t *ret_bytes, pt_error *err)
 {
@@ -121,7 +133,7 @@ pt_status pt_stage_predict_bytes(const pt_stage_plan *plan, const pt_weights_spe
     if (status == PT_OK) {
         needs most = largest(&s);
         *ret_bytes = pt_weights_bytes(weights) + most.scratch + most.plain +
-                     (size_t)plan->slots * most.stash;
+                     (size_t)plan->slots * most.stash + kernel_bytes(&s);
     }
     for (int i = 0; i < s.n_programs; i++)
         pt_program_free(s.programs[i]);
