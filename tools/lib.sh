@@ -130,11 +130,6 @@ prepare_mpi() {
     if [ "$(id -u)" -eq 0 ]; then
         export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
     fi
-    # Containers often forbid process_vm_readv, by which Open MPI copies between ranks.
-    if [ -e /.dockerenv ] || [ -e /run/.containerenv ]; then
-        : "${OMPI_MCA_btl_vader_single_copy_mechanism:=none}"
-        export OMPI_MCA_btl_vader_single_copy_mechanism
-    fi
 }
 
 # Prints how `mpirun` should place RANKS ranks here, one word a line.

@@ -16,6 +16,7 @@
 #include "pipetrain/settings.h"
 #include "pipetrain/stage.h"
 #include "pipetrain/status.h"
+#include "pipetrain/weights_io.h"
 #include "pipetrain/world.h"
 
 typedef struct pt_reporter pt_reporter; /* console, log and sums; src/run/reporter.h */
@@ -56,9 +57,8 @@ typedef struct pt_run {
     pt_stage *stage;
     pt_engine *engine;
     size_t predicted_bytes;
-    pt_stage_cost cost; /* of this stage, profiled */
-    int init_loaded,
-        init_missing; /* tensors that --init brought, and did not; rank 0: of all ranks */
+    pt_stage_cost cost;    /* of this stage, profiled */
+    pt_load_report loaded; /* by --init; rank 0: the numbers of all ranks */
     pt_reporter *reporter;
     pt_timeline *timeline; /* NULL: nobody asked for timings */
 } pt_run;

@@ -6,6 +6,8 @@
 #ifndef PIPETRAIN_WEIGHTS_IO_H
 #define PIPETRAIN_WEIGHTS_IO_H
 
+#include <stdbool.h>
+
 #include "pipetrain/flat.h"
 #include "pipetrain/graph.h"
 #include "pipetrain/partition.h"
@@ -22,11 +24,16 @@ pt_status pt_weights_save(pt_weights *weights, const pt_flat *flat, const pt_gra
 /* Makes the directory and its parents; refuses one that holds weights of another model. */
 pt_status pt_weights_make_dir(const char *dir, const pt_graph *graph, pt_error *err);
 
+/* What a load found of the stage's own tensors. free(missing_names). */
+typedef struct pt_load_report {
+    int loaded, missing;
+    char *missing_names; /* "conv1.weight, conv1.bias", or NULL */
+} pt_load_report;
+
 /* Reads the stage's own tensors from a file or a directory. `all`: a missing tensor is PT_EINPUT
- * (--weights); otherwise it keeps its value, is named in the log and counted (--init). A tensor of
- * another shape is PT_EINPUT. */
+ * (--weights); otherwise it keeps its value and is reported (--init). A tensor of another shape is
+ * PT_EINPUT. */
 pt_status pt_weights_load(pt_weights *weights, const pt_flat *flat, const pt_graph *graph,
-                          const char *path, bool all, int *ret_loaded, int *ret_missing,
-                          pt_error *err);
+                          const char *path, bool all, pt_load_report *ret_report, pt_error *err);
 
 #endif

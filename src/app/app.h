@@ -14,7 +14,7 @@ void pt_app_catch_signals(void);
 
 /* After a signal: says where it came (rank 0, unless another rank's failure is behind it) and
  * leaves, without waiting for anybody. Every rank has had a signal of its own. */
-_Noreturn void pt_app_leave(const pt_world *world, const char *where);
+_Noreturn void pt_app_leave(pt_world *world, const char *where);
 
 /* --debug: if this rank is on the list, says how to attach and waits to be released. */
 pt_status pt_app_wait_for_debugger(const pt_world *world, const char *ranks, pt_error *err);

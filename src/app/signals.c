@@ -28,7 +28,7 @@ static void leave(int signal_number)
 /* mpirun is ending the job already: MPI_Abort would only make it wait longer, and MPI_Finalize
  * would wait for ranks that are gone. The nap lets the other ranks come out of MPI before this one
  * vanishes, or they complain about it. */
-void pt_app_leave(const pt_world *world, const char *where)
+void pt_app_leave(pt_world *world, const char *where)
 {
     bool alone = pt_world_size(world) == 1;
     if (pt_world_rank(world) == 0 && !pt_world_is_aborting(world))
@@ -36,7 +36,9 @@ void pt_app_leave(const pt_world *world, const char *where)
                alone ? "interrupted"
                      : "ended by a signal (Ctrl-C, or another rank died: then mpirun says which)");
     fflush(NULL);
-    if (!alone)
+    if (alone)
+        pt_world_close(world); /* nobody to wait for, and Open MPI has files to take away */
+    else
         pt_clock_sleep_ns(LEAVE_NS);
     _exit(EXIT_INTERRUPTED);
 }

@@ -59,6 +59,10 @@ static void set_defaults(bool launched)
     }
     if (!may_read_memory_of_others())
         setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", /*overwrite=*/0);
+    /* Without the single copy, and over networks without RDMA, a message goes in fragments, and
+     * only so many are on their way at once. The next ones wait until somebody looks, which is
+     * between two ops: a message of 1.6 MB in fragments of 32 KiB would take seventeen looks. */
+    setenv("OMPI_MCA_pml_ob1_send_pipeline_depth", "64", /*overwrite=*/0);
     /* For the few waits that are inside MPI (start, new communicators, end). mpirun sets it when it
      * knows of the crowd; a host file or SLURM may have told it otherwise. */
     if (more_local_ranks_than_processors())

@@ -112,7 +112,7 @@ void pt_console_start(pt_console *c, const stage_card *cards)
             (long long)run->total_steps, (long long)run->epochs);
     if (s->init)
         fprintf(c->out, "  init       %s: %d tensors read, %d left random\n", s->init,
-                run->init_loaded, run->init_missing);
+                run->loaded.loaded, run->loaded.missing);
     fprintf(c->out, "  %5s  %-12s  %-34s %6s  %10s  %9s  %9s  %9s  %9s\n", "stage", "host",
             "blocks", "layers", "parameters", "fwd µs", "bwd µs", "memory", "staleness");
     for (int i = 0; i < run->stages; i++)

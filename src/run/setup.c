@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pipetrain/log.h"
 #include "pipetrain/run.h"
 #include "pipetrain/weights_io.h"
 #include "reporter.h"
@@ -213,7 +214,7 @@ static pt_status count_loaded(pt_run *run, pt_error *err)
     const char *path = weights_path(run);
     if (!path)
         return PT_OK;
-    int mine[2] = {run->init_loaded, run->init_missing};
+    int mine[2] = {run->loaded.loaded, run->loaded.missing};
     size_t stages = (size_t)run->stages;
     size_t *counts = calloc(stages, sizeof *counts);
     int *all = calloc(stages, sizeof mine);
@@ -224,10 +225,10 @@ static pt_status count_loaded(pt_run *run, pt_error *err)
         status = pt_world_gather(run->world, PT_FOR_STATUS, /*root=*/0, mine, sizeof mine, counts,
                                  all, err);
     for (size_t r = 1; status == PT_OK && is_first(run) && r < stages; r++) {
-        run->init_loaded += all[2 * r];
-        run->init_missing += all[2 * r + 1];
+        run->loaded.loaded += all[2 * r];
+        run->loaded.missing += all[2 * r + 1];
     }
-    if (status == PT_OK && is_first(run) && run->init_loaded == 0)
+    if (status == PT_OK && is_first(run) && run->loaded.loaded == 0)
         status = pt_fail(err, PT_EINPUT,
                          "%s holds no tensor of %s; its tensors must be named as its layers are, "
                          "such as %s.weight",
@@ -246,7 +247,7 @@ static pt_status give_weights(pt_run *run, pt_error *err)
     const char *path = weights_path(run);
     if (path)
         PT_TRY(pt_weights_load(run->weights, &run->flat, graph, path, /*all=*/s->infer != NULL,
-                               &run->init_loaded, &run->init_missing, err));
+                               &run->loaded, err));
     return s->save && !s->infer ? pt_weights_make_dir(s->save, graph, err) : PT_OK;
 }
 
@@ -272,6 +273,16 @@ static pt_status open_outputs(pt_run *run, pt_error *err)
     if (!s->infer && (s->timing || s->trace))
         PT_TRY(pt_timeline_open(run, &run->timeline, err));
     return s->infer ? PT_OK : pt_reporter_open(run, &run->reporter, err);
+}
+
+/* When all ranks have found something. */
+static pt_status name_missing(pt_run *run, pt_error *err)
+{
+    (void)err;
+    if (run->loaded.missing_names)
+        pt_log(PT_LOG_WARNING, "%s has no %s: random values stay", run->settings->init,
+               run->loaded.missing_names);
+    return PT_OK;
 }
 
 /* What reporters and timelines agree on over the network, once all have opened their files. */
@@ -327,7 +338,8 @@ typedef pt_status (*phase)(pt_run *run, pt_error *err);
 
 /* Up to here a stage can be opened alone, for --check; the rest needs its neighbours. */
 static const phase alone[] = {cut, open_data, plan, open_backend, open_stage, profile};
-static const phase together[] = {give_weights, count_loaded, open_outputs, join_world, open_engine};
+static const phase together[] = {give_weights, count_loaded, name_missing,
+                                 open_outputs, join_world,   open_engine};
 
 static pt_run *new_run(pt_world *world, const pt_config *config, const pt_partition *partition)
 {
@@ -408,5 +420,6 @@ void pt_run_close(pt_run *run)
     pt_flat_clear(&run->flat);
     pt_stage_specs_free(run->specs, run->stages);
     free(run->begins);
+    free(run->loaded.missing_names);
     free(run);
 }

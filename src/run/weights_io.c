@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "pipetrain/init.h"
-#include "pipetrain/log.h"
 #include "pipetrain/safetensors.h"
 #include "pipetrain/text.h"
 
@@ -300,48 +299,60 @@ static pt_status check_shape(const pt_st_tensor *got, const pt_flat_tensor *want
                    pt_shape_print(&a, is), pt_shape_print(&b, wanted));
 }
 
-static pt_status load_from(const opened *o, pt_weights *weights, const tensor_kind *kind,
-                           const pt_graph *graph, const char *path, bool all, int *loaded,
-                           int *missing, pt_error *err)
+/* Takes the name over. */
+static pt_status note_missing(pt_load_report *report, char *name, pt_error *err)
 {
-    for (int i = 0; i < kind->n; i++) {
-        const pt_flat_tensor *want = &kind->tensors[i];
-        char *name = tensor_name(graph, want);
-        if (!name)
-            return pt_fail(err, PT_ENOMEM, "no memory for a name");
-        const pt_st_tensor *got = NULL;
-        pt_status status = find(o, path, name, &got, err);
-        if (status == PT_OK && !got && all)
-            status =
-                pt_fail(err, PT_EINPUT, "%s has no tensor %s; is it of another model?", path, name);
-        if (!got && !all)
-            pt_log(PT_LOG_WARNING, "%s has no tensor %s: it keeps its random values", path, name);
-        *(got ? loaded : missing) += 1;
+    char *before = report->missing_names;
+    report->missing++;
+    report->missing_names = before ? pt_text_format("%s, %s", before, name) : name;
+    if (before) {
+        free(before);
         free(name);
-        if (got && status == PT_OK)
-            status = check_shape(got, want, path, err);
-        if (got && status == PT_OK)
-            status = kind->set(weights, i, got->data, err);
-        PT_TRY(status);
     }
-    return PT_OK;
+    return report->missing_names ? PT_OK : pt_fail(err, PT_ENOMEM, "no memory for names");
+}
+
+/* One tensor of the model; `name` is taken over. */
+static pt_status load_tensor(const opened *o, pt_weights *weights, const tensor_kind *kind, int i,
+                             char *name, const char *path, bool all, pt_load_report *report,
+                             pt_error *err)
+{
+    const pt_st_tensor *got = NULL;
+    pt_status status = PT_OK;
+    if (!name)
+        return pt_fail(err, PT_ENOMEM, "no memory for a name");
+    PT_GOTO(status, find(o, path, name, &got, err));
+    if (!got && !all)
+        return note_missing(report, name, err);
+    if (!got) {
+        status =
+            pt_fail(err, PT_EINPUT, "%s has no tensor %s; is it of another model?", path, name);
+        goto out;
+    }
+    PT_GOTO(status, check_shape(got, &kind->tensors[i], path, err));
+    PT_GOTO(status, kind->set(weights, i, got->data, err));
+    report->loaded++;
+out:
+    free(name);
+    return status;
 }
 
 pt_status pt_weights_load(pt_weights *weights, const pt_flat *flat, const pt_graph *graph,
-                          const char *path, bool all, int *ret_loaded, int *ret_missing,
-                          pt_error *err)
+                          const char *path, bool all, pt_load_report *ret_report, pt_error *err)
 {
     opened o = {NULL, 0};
-    int loaded = 0, missing = 0;
+    pt_load_report report = {0};
     tensor_kind kinds[KINDS];
     kinds_of(flat, kinds);
     pt_status status = open_path(path, &o, err);
-    for (int k = 0; k < KINDS && status == PT_OK; k++)
-        status = load_from(&o, weights, &kinds[k], graph, path, all, &loaded, &missing, err);
+    for (int k = 0; k < KINDS; k++)
+        for (int i = 0; status == PT_OK && i < kinds[k].n; i++)
+            status = load_tensor(&o, weights, &kinds[k], i,
+                                 tensor_name(graph, &kinds[k].tensors[i]), path, all, &report, err);
     close_all(&o);
-    if (status == PT_OK) {
-        *ret_loaded = loaded;
-        *ret_missing = missing;
-    }
+    if (status == PT_OK)
+        *ret_report = report;
+    else
+        free(report.missing_names);
     return status;
 }

@@ -237,51 +237,44 @@ def machine():
     return {"processor": name, "cores": len(os.sched_getaffinity(0)), "system": platform.release()}
 
 
-def verdict(model, key, value):
-    if (model, key) not in WANTED:
+def verdict(result, key):
+    if (result["model"], key) not in WANTED:
         return ""
-    sign, bound = WANTED[model, key]
-    met = value <= bound if sign == "<=" else value >= bound
+    sign, bound = WANTED[result["model"], key]
+    met = result[key] <= bound if sign == "<=" else result[key] >= bound
     return f"wanted {sign} {bound:.2f}: {'met' if met else 'missed'}"
 
 
 def table(results):
     lines = []
     for r in results:
-        name = r["model"]
-        a, b = r["two_ranks_busy_us"]
+        both = "busy {:.0f} | {:.0f} µs a micro-batch".format(*r["two_ranks_busy_us"])
         rows = [
             ("floor, µs a micro-batch", f"{r['floor_us']:.0f}", ""),
             ("one rank, µs a micro-batch", f"{r['one_rank_us']:.0f}", ""),
-            (
-                "  one rank / floor",
-                f"{r['ratio_to_floor']:.3f}",
-                verdict(name, "ratio_to_floor", r["ratio_to_floor"]),
-            ),
+            ("  one rank / floor", f"{r['ratio_to_floor']:.3f}", verdict(r, "ratio_to_floor")),
             ("  busy - floor, µs", f"{r['above_floor_us']:.1f}", "loader, loss, update, reorders"),
             ("  elapsed - busy, µs", f"{r['engine_us']:.1f}", "the engine itself"),
             ("one rank, images/s", f"{r['one_rank_images_per_s']:.1f}", ""),
-            ("two ranks, images/s", f"{r['two_ranks_images_per_s']:.1f}", f"busy {a:.0f} | {b:.0f} µs"),
-            (
-                "  two ranks / one rank",
-                f"{r['speed_up']:.3f}",
-                verdict(name, "speed_up", r["speed_up"]),
-            ),
+            ("two ranks, images/s", f"{r['two_ranks_images_per_s']:.1f}", both),
+            ("  two ranks / one rank", f"{r['speed_up']:.3f}", verdict(r, "speed_up")),
         ]
-        lines.append(f"{name}, micro-batch {r['micro_batch']}, medians of {len(r['rounds'])} rounds")
+        rounds = len(r["rounds"])
+        lines.append(f"{r['model']}, micro-batch {r['micro_batch']}, medians of {rounds} rounds")
         lines += [f"  {what:<28} {value:>10}  {note}".rstrip() for what, value, note in rows]
         if r["disturbed_rounds_counted"]:
             lines.append(
-                f"  {r['disturbed_rounds_counted']} of the rounds were disturbed by other programs: "
+                f"  {r['disturbed_rounds_counted']} rounds were disturbed by other programs: "
                 "repeat this on an idle machine"
             )
     return "\n".join(lines)
 
 
 def parse():
-    parser = argparse.ArgumentParser(add_help=True)
-    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build-bench", help=argparse.SUPPRESS)
-    parser.add_argument("--placing", default="--oversubscribe --bind-to none", help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(prog="tools/bench")
+    hidden = argparse.SUPPRESS  # these two come from tools/bench
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build-bench", help=hidden)
+    parser.add_argument("--placing", default="--oversubscribe --bind-to none", help=hidden)
     parser.add_argument("--case", choices=MODELS, action="append", help="measure this model only")
     parser.add_argument("--rounds", type=int, default=None, help=f"how many (default {ROUNDS})")
     parser.add_argument("--quick", action="store_true", help="see that it works; short runs")
@@ -311,7 +304,8 @@ def main():
     print(table(results))
     if setup.out:
         with open(setup.out, "w", encoding="utf-8") as file:
-            json.dump({"machine": machine(), "quick": setup.quick, "cases": results}, file, indent=2)
+            report = {"machine": machine(), "quick": setup.quick, "cases": results}
+            json.dump(report, file, indent=2)
             file.write("\n")
     return 0
 

@@ -23,16 +23,18 @@ import program  # noqa: E402
 
 LENET5 = program.ROOT / "partitions" / "lenet5.yaml"
 SHARED_MEMORY = pathlib.Path("/dev/shm")
+TIME_LIMIT_S = 60  # far above what any of these runs needs; only a hang gets there
+PATIENCE_S = 5  # for mpirun to end what a failed test leaves running
 POLL_S = 0.01  # between looks at /proc, which tells nobody when a process ends
 MARK = "PT_TEST_RUN"
 
 # What mpirun itself says stands between two such lines ...
 FENCE = re.compile(r"^-{20,}$")
-# ... or begins like this: its counts of further banners, its errors while it ends a job, and its
-# answer to a signal.
+# ... or begins like this: its counts of further banners, its errors while it ends a job, its answer
+# to a signal, and what the MPI library says about a neighbour that vanished while it was read.
 OWN_WORDS = re.compile(
-    r"^\[[^\]]*:\d+\] (\d+ more process|Set MCA parameter|\[\[\d+,\d+\],\d+\] ORTE_ERROR_LOG)"
-    r"|^mpirun: |^\*\*\* "
+    r"^\[[^\]]*:\d+\] (\d+ more process|Set MCA parameter|Read -1, expected"
+    r"|\[\[\d+,\d+\],\d+\] ORTE_ERROR_LOG)|^mpirun: |^\*\*\* "
 )
 
 
@@ -82,6 +84,7 @@ class Run:
         if os.geteuid() == 0:
             environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
         self.lines = {"stdout": [], "stderr": []}
+        self.open_streams = len(self.lines)
         self.changed = threading.Condition()
         self.jobs = set()
         self.began = time.monotonic()
@@ -105,23 +108,40 @@ class Run:
         return self
 
     def __exit__(self, *_):
-        for pid in self.processes():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        self.process.wait()
+        self._end_by_force()
         for reader in self.readers:
             reader.join()
         self.process.stdout.close()
         self.process.stderr.close()
         shutil.rmtree(self.temporary, ignore_errors=True)
 
+    def _end_by_force(self):
+        """mpirun is asked first: it clears the shared memory away."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                pass
+        for pid in self.processes():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait()
+
     def _read(self, name):
         for line in getattr(self.process, name):
             with self.changed:
                 self.lines[name].append(line)
                 self.changed.notify_all()
+        with self.changed:
+            self.open_streams -= 1
+            self.changed.notify_all()
+
+    def seconds(self):
+        """Since the start."""
+        return time.monotonic() - self.began
 
     # ---- looking ----------------------------------------------------------------------------
 
@@ -132,10 +152,10 @@ class Run:
             return [m for line in self.lines[name] if (m := re.search(pattern, line))]
 
         def enough():
-            return len(found()) >= times or self.process.poll() is not None
+            return len(found()) >= times or self.open_streams == 0
 
         with self.changed:
-            self.changed.wait_for(enough, program.TIME_LIMIT_S)
+            self.changed.wait_for(enough, TIME_LIMIT_S)
             if len(found()) < times:
                 raise AssertionError(f"no line like {pattern!r}: {self.lines}")
             return found()
@@ -149,22 +169,27 @@ class Run:
                 state = (path / "stat").read_text().rpartition(")")[2].split()[0]
             except OSError:  # it ended meanwhile, or is somebody else's
                 continue
-            pairs = dict(entry.split(b"=", 1) for entry in environment.split(b"\0") if b"=" in entry)
+            entries = environment.split(b"\0")
+            pairs = dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
             if pairs.get(MARK.encode()) == self.mark.encode() and state not in "ZX":
                 alive[int(path.name)] = pairs
         return alive
 
     def rank_pids(self):
-        """[pid of rank 0, of rank 1, …] under mpirun. Also notes the job's number."""
-        ranks = {}
-        for pid, environment in self.processes().items():
-            rank = environment.get(b"OMPI_COMM_WORLD_RANK")
-            if rank is not None:
-                ranks[int(rank)] = pid
-                self.jobs.add(int(environment[b"OMPI_MCA_ess_base_jobid"]))
-        if sorted(ranks) != list(range(self.ranks)):
-            raise AssertionError(f"ranks found: {ranks}\n{self.lines}")
-        return [ranks[rank] for rank in range(self.ranks)]
+        """[pid of rank 0, of rank 1, …] under mpirun, as soon as all have started. Also notes the
+        job's number."""
+        while True:
+            ranks = {}
+            for pid, environment in self.processes().items():
+                rank = environment.get(b"OMPI_COMM_WORLD_RANK")
+                if rank is not None:
+                    ranks[int(rank)] = pid
+                    self.jobs.add(int(environment[b"OMPI_MCA_ess_base_jobid"]))
+            if sorted(ranks) == list(range(self.ranks)):
+                return [ranks[rank] for rank in range(self.ranks)]
+            if self.open_streams == 0 or self.seconds() > TIME_LIMIT_S:
+                raise AssertionError(f"ranks found: {ranks}\n{self.lines}")
+            time.sleep(POLL_S)
 
     def left_behind(self):
         """Files of this run in shared memory and in its session directory. Open MPI names those in
@@ -181,13 +206,11 @@ class Run:
         """Waits for the end. Raises AssertionError with all that was said when there is none."""
         hung = False
         try:
-            self.process.wait(program.TIME_LIMIT_S - (time.monotonic() - self.began))
+            self.process.wait(TIME_LIMIT_S - self.seconds())
         except subprocess.TimeoutExpired:
             hung = True
-            os.killpg(self.process.pid, signal.SIGKILL)
-            for pid in self.processes():
-                os.kill(pid, signal.SIGKILL)
-        seconds = time.monotonic() - self.began
+            self._end_by_force()
+        seconds = self.seconds()
         status = self.process.wait()
         for reader in self.readers:
             reader.join()
@@ -204,7 +227,8 @@ class Run:
         began = time.monotonic()
         while alive := self.processes():
             if time.monotonic() - began > limit_s:
-                raise AssertionError(f"still there after {limit_s} s: {sorted(alive)}\n{self.lines}")
+                pids = sorted(alive)
+                raise AssertionError(f"still there after {limit_s} s: {pids}\n{self.lines}")
             time.sleep(POLL_S)
         return time.monotonic() - began
 

@@ -302,24 +302,24 @@ static void test_any_cut_reads_any_other(void **state)
     for (int cut = 1; cut < f->graph.n_nodes; cut++) {
         part halves[2] = {part_new(f, 0, cut), part_new(f, cut, f->graph.n_nodes)};
         part again = whole_new(f);
-        int loaded = 0, missing = 0, n = 0;
+        pt_load_report found = {0};
+        int n = 0;
         save(f, &whole);
         for (int h = 0; h < 2; h++) {
             assert_ok(pt_weights_load(halves[h].w, halves[h].flat, &f->graph, f->dir, /*all=*/true,
-                                      &loaded, &missing, &err),
+                                      &found, &err),
                       &err);
-            assert_int_equal(loaded, halves[h].flat->n_params + halves[h].flat->n_state);
-            assert_int_equal(missing, 0);
-            n += loaded;
+            assert_int_equal(found.loaded, halves[h].flat->n_params + halves[h].flat->n_state);
+            assert_int_equal(found.missing, 0);
+            n += found.loaded;
         }
         assert_int_equal(n, TENSORS);
         remove_dir(f->dir);
         assert_int_equal(mkdir(f->dir, 0700), 0);
         save(f, &halves[1]);
         save(f, &halves[0]);
-        assert_ok(
-            pt_weights_load(again.w, again.flat, &f->graph, f->dir, true, &loaded, &missing, &err),
-            &err);
+        assert_ok(pt_weights_load(again.w, again.flat, &f->graph, f->dir, true, &found, &err),
+                  &err);
         assert_same_weights(&whole, &again);
         part_free(&halves[0]);
         part_free(&halves[1]);
@@ -362,10 +362,10 @@ static void test_a_single_file(void **state)
     const fixture *f = *state;
     pt_error err = {PT_OK, ""};
     char path[PATH];
-    int loaded = 0, missing = 0;
+    pt_load_report found = {0};
     part p = whole_random(f, SEED), q = whole_new(f);
     write_file(f, &p, "all.safetensors", /*skip=*/-1, path);
-    assert_ok(pt_weights_load(q.w, q.flat, &f->graph, path, true, &loaded, &missing, &err), &err);
+    assert_ok(pt_weights_load(q.w, q.flat, &f->graph, path, true, &found, &err), &err);
     assert_same_weights(&p, &q);
     part_free(&p);
     part_free(&q);
@@ -378,16 +378,18 @@ static void test_a_missing_tensor(void **state)
     char path[PATH];
     part p = whole_random(f, SEED);
     for (int skip = 0; skip < TENSORS; skip++) {
-        int loaded = -1, missing = -1, n_params = p.flat->n_params;
+        pt_load_report found = {.loaded = -1};
+        int n_params = p.flat->n_params;
         part q = whole_random(f, SEED + 1), before = whole_random(f, SEED + 1);
         write_file(f, &p, "part.safetensors", skip, path);
-        assert_fails(pt_weights_load(q.w, q.flat, &f->graph, path, true, &loaded, &missing, &err),
-                     PT_EINPUT, "has no tensor", &err);
-        assert_int_equal(loaded, -1); /* untouched on failure */
-        assert_ok(pt_weights_load(q.w, q.flat, &f->graph, path, false, &loaded, &missing, &err),
-                  &err);
-        assert_int_equal(loaded, TENSORS - 1);
-        assert_int_equal(missing, 1);
+        assert_fails(pt_weights_load(q.w, q.flat, &f->graph, path, true, &found, &err), PT_EINPUT,
+                     "has no tensor", &err);
+        assert_int_equal(found.loaded, -1); /* untouched on failure */
+        assert_ok(pt_weights_load(q.w, q.flat, &f->graph, path, false, &found, &err), &err);
+        assert_int_equal(found.loaded, TENSORS - 1);
+        assert_int_equal(found.missing, 1);
+        assert_non_null(found.missing_names);
+        free(found.missing_names);
         for (int i = 0; i < TENSORS; i++) { /* it alone keeps what it had */
             bool param = i < n_params;
             assert_true(same_tensor(&q, i == skip ? &before : &p, param, param ? i : i - n_params));
@@ -402,7 +404,7 @@ static void refuse(const fixture *f, const pt_st_tensor *wrong, const char *word
 {
     pt_error err = {PT_OK, ""};
     char path[PATH];
-    int loaded = 0, missing = 0;
+    pt_load_report found = {0};
     part p = whole_random(f, SEED);
     assert_ok(pt_safetensors_write(in_dir(f, "wrong.safetensors", path), wrong, 1, NULL, 0, &err),
               &err);
@@ -413,7 +415,7 @@ static void refuse(const fixture *f, const pt_st_tensor *wrong, const char *word
         unlink(in_dir(f, "layer-004-fc.safetensors", path));
         assert_fails(pt_weights_load(q.w, q.flat, &f->graph,
                                      all ? f->dir : in_dir(f, "wrong.safetensors", path),
-                                     /*all=*/false, &loaded, &missing, &err),
+                                     /*all=*/false, &found, &err),
                      PT_EINPUT, words, &err);
         part_free(&q);
     }
@@ -453,7 +455,7 @@ static void test_other_tensors_are_left_alone(void **state)
     const fixture *f = *state;
     pt_error err = {PT_OK, ""};
     char path[PATH];
-    int loaded = 0, missing = 0;
+    pt_load_report found = {0};
     static const float zeros[3];
     part p = whole_random(f, SEED), q = whole_new(f);
     save(f, &p);
@@ -461,7 +463,7 @@ static void test_other_tensors_are_left_alone(void **state)
                                    &(pt_st_tensor){"head.bias", PT_F32, 1, {3}, zeros, 12}, 1, NULL,
                                    0, &err),
               &err);
-    assert_ok(pt_weights_load(q.w, q.flat, &f->graph, f->dir, true, &loaded, &missing, &err), &err);
+    assert_ok(pt_weights_load(q.w, q.flat, &f->graph, f->dir, true, &found, &err), &err);
     assert_same_weights(&p, &q);
     part_free(&p);
     part_free(&q);
@@ -472,19 +474,19 @@ static void test_paths_without_weights(void **state)
     const fixture *f = *state;
     pt_error err = {PT_OK, ""};
     char path[PATH];
-    int loaded = 0, missing = 0;
+    pt_load_report found = {0};
     part q = whole_new(f);
-    assert_fails(pt_weights_load(q.w, q.flat, &f->graph, in_dir(f, "nobody", path), false, &loaded,
-                                 &missing, &err),
-                 PT_EINPUT, "nobody", &err);
-    assert_fails(pt_weights_load(q.w, q.flat, &f->graph, f->dir, false, &loaded, &missing, &err),
-                 PT_EINPUT, "no .safetensors file", &err);
+    assert_fails(
+        pt_weights_load(q.w, q.flat, &f->graph, in_dir(f, "nobody", path), false, &found, &err),
+        PT_EINPUT, "nobody", &err);
+    assert_fails(pt_weights_load(q.w, q.flat, &f->graph, f->dir, false, &found, &err), PT_EINPUT,
+                 "no .safetensors file", &err);
     FILE *file = fopen(in_dir(f, "broken.safetensors", path), "w");
     assert_non_null(file);
     fputs("no safetensors", file);
     fclose(file);
-    assert_fails(pt_weights_load(q.w, q.flat, &f->graph, f->dir, false, &loaded, &missing, &err),
-                 PT_EINPUT, "broken.safetensors", &err);
+    assert_fails(pt_weights_load(q.w, q.flat, &f->graph, f->dir, false, &found, &err), PT_EINPUT,
+                 "broken.safetensors", &err);
     part_free(&q);
 }
 
