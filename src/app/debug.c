@@ -1,7 +1,9 @@
 /* --debug[=RANKS]: a rank says where it is and how to attach to it, then waits until somebody has
  * attached and released it:
  *
- *   gdb -p PID -ex 'set var pt_debug_wait = 0' -ex continue
+ *   gdb -p PID -ex 'set var *(int *)&pt_debug_wait = 0' -ex continue
+ *
+ * (The cast is for builds without debugging information, in which gdb knows no types.)
  *
  * The loop sleeps in its own frame, so `up` shows this function and the variable. */
 #include <errno.h>
@@ -47,11 +49,11 @@ static void explain(const pt_world *world)
     char text[1024];
     snprintf(text, sizeof text,
              "rank %d (stage %d) waits for a debugger: host %s, pid %ld\n"
-             "  gdb       gdb -p %ld -ex 'set var pt_debug_wait = 0' -ex continue\n"
-             "  cuda-gdb  cuda-gdb -p %ld -ex 'set var pt_debug_wait = 0' -ex continue\n"
+             "  gdb       gdb -p %ld -ex 'set var *(int *)&pt_debug_wait = 0' -ex continue\n"
+             "  cuda-gdb  cuda-gdb -p %ld -ex 'set var *(int *)&pt_debug_wait = 0' -ex continue\n"
              "  VS Code   {\"type\": \"cppdbg\", \"request\": \"attach\", \"name\": \"rank %d\", "
              "\"program\": \"${workspaceFolder}/pipetrain\", \"processId\": \"%ld\", \"MIMode\": "
-             "\"gdb\"}, then in its console: -exec set var pt_debug_wait = 0\n",
+             "\"gdb\"}, then in its console: -exec set var *(int *)&pt_debug_wait = 0\n",
              pt_world_rank(world), pt_world_rank(world), pt_world_host(world), pid, pid, pid,
              pt_world_rank(world), pid);
     fputs(text, stderr);

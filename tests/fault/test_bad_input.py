@@ -8,16 +8,15 @@ option or the file and line, and what to write instead. mpirun's own words are l
 import concurrent.futures
 import dataclasses
 import gzip
-import os
 import pathlib
 import re
-import struct
 import tempfile
 import unittest
 
 import launch  # first: it finds the modules below
 import numpy as np
 import safetensors_io
+import small_model
 import tap
 
 # Runs at a time. Each waits most of its time for mpirun, which takes a second to end a job whose
@@ -318,11 +317,6 @@ ON_DISK = [
 ]
 
 
-def idx(array):
-    """The bytes of an IDX file."""
-    return struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
-
-
 def write_idx(folder, packed=False, images=None, labels=None, edit_images=None, edit_labels=None):
     """A folder of IDX files, as they should be but for what is given."""
     if images is None:
@@ -335,7 +329,8 @@ def write_idx(folder, packed=False, images=None, labels=None, edit_images=None, 
             ("images-idx3", images, edit_images),
             ("labels-idx1", labels, edit_labels),
         ):
-            blob = gzip.compress(idx(array)) if packed else idx(array)
+            blob = small_model.idx(array)
+            blob = gzip.compress(blob) if packed else blob
             if edit and split == "train":
                 blob = edit(blob)
             (folder / f"{split}-{kind}-ubyte{'.gz' if packed else ''}").write_bytes(blob)
@@ -358,7 +353,8 @@ def write_idx_folders(root):
     write_idx(root / "idx-size", images=np.zeros((16, 4, 4), np.uint8))
     write_idx(root / "idx-count", labels=np.zeros(15, np.uint8))
     write_idx(root / "idx-range", labels=wrong)
-    write_idx(root / "idx-empty", np.zeros(0), np.zeros((0, 8, 8), np.uint8), np.zeros(0, np.uint8))
+    nothing = np.zeros((0, 8, 8), np.uint8)
+    write_idx(root / "idx-empty", images=nothing, labels=np.zeros(0, np.uint8))
     write_idx(root / "idx-no-test")
     for path in (root / "idx-no-test").glob("t10k-*"):
         path.unlink()

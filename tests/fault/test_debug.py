@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import unittest
+import unittest.mock
 
 import launch  # first: it finds the modules below
 import tap
@@ -114,6 +115,17 @@ class Debug(unittest.TestCase):
 
     def test_without_mpirun(self):
         self.debug("--debug", [0], ranks=1)
+
+    @unittest.skipUnless(shutil.which("strip"), "there is no strip")
+    def test_release(self):
+        """In a program without debugging information gdb knows names, but no types."""
+        with tempfile.TemporaryDirectory() as folder:
+            stripped = f"{folder}/pipetrain"
+            subprocess.run(
+                ["strip", "--strip-debug", "-o", stripped, launch.program.PROGRAM], check=True
+            )
+            with unittest.mock.patch.object(launch.program, "PROGRAM", stripped):
+                self.debug("--debug=0,1", [0, 1])
 
     def test_debugger_that_stays(self):
         """As printed, with `continue`: gdb sees the rank's end."""
