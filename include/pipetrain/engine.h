@@ -92,7 +92,7 @@ typedef struct pt_pass {
     pt_epoch_plan plan;
     const pt_sampler *sampler; /* standing on this epoch */
     pt_source source;
-    bool want_loss; /* the last stage has answers to compare with */
+    bool want_loss; /* evaluation: the last stage has answers to compare with */
 } pt_pass;
 
 typedef struct pt_pass_result {

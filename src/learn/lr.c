@@ -31,20 +31,26 @@ static double cosine_factor(const pt_lr_spec *spec, int64_t step)
     return spec->floor + (1 - spec->floor) * (1 + cos(acos(-1.0) * u)) / 2;
 }
 
+/* One line a row; the table and the list of names are both made of it. */
+#define ROWS(ROW)                                                                                  \
+    ROW("constant", constant_factor)                                                               \
+    ROW("milestones", milestones_factor)                                                           \
+    ROW("cosine", cosine_factor)
+
+#define AS_ROW(name, factor)  {name, factor},
+#define AS_NAME(name, factor) name,
+
 static const struct {
     const char *name;
     double (*factor)(const pt_lr_spec *spec, int64_t step);
-} rows[] = {
-    {"constant", constant_factor},
-    {"milestones", milestones_factor},
-    {"cosine", cosine_factor},
-};
+} rows[] = {ROWS(AS_ROW)};
 
-enum { ROWS = sizeof rows / sizeof rows[0] };
+static const char *const names[] = {ROWS(AS_NAME) NULL};
+
+enum { N_ROWS = sizeof rows / sizeof rows[0] };
 
 const char *const *pt_lr_names(void)
 {
-    static const char *const names[] = {"constant", "milestones", "cosine", NULL};
     return names;
 }
 
@@ -52,7 +58,7 @@ double pt_lr_at(const pt_lr_spec *spec, int64_t step)
 {
     if (step < spec->warmup)
         return spec->base * (double)(step + 1) / (double)spec->warmup;
-    for (int i = 0; i < ROWS; i++)
+    for (int i = 0; i < N_ROWS; i++)
         if (strcmp(rows[i].name, spec->schedule) == 0)
             return spec->base * rows[i].factor(spec, step);
     return spec->base;

@@ -33,16 +33,22 @@ static pt_status nesterov_step(pt_backend *b, const pt_optimizer_spec *spec, dou
                     err);
 }
 
-static const pt_optimizer_row rows[] = {
-    {"sgd", "momentum: v = γv + g + λθ, θ = θ - ηv", 1, sgd_step},
-    {"nesterov", "Nesterov momentum: θ = θ - η(g + λθ + γv)", 1, nesterov_step},
-};
+/* One line a row; the table and the list of names are both made of it. */
+#define ROWS(ROW)                                                                                  \
+    ROW("sgd", "momentum: v = γv + g + λθ, θ = θ - ηv", 1, sgd_step)                               \
+    ROW("nesterov", "Nesterov momentum: θ = θ - η(g + λθ + γv)", 1, nesterov_step)
 
-enum { ROWS = sizeof rows / sizeof rows[0] };
+#define AS_ROW(name, help, state_buffers, step)  {name, help, state_buffers, step},
+#define AS_NAME(name, help, state_buffers, step) name,
+
+static const pt_optimizer_row rows[] = {ROWS(AS_ROW)};
+static const char *const names[] = {ROWS(AS_NAME) NULL};
+
+enum { N_ROWS = sizeof rows / sizeof rows[0] };
 
 const pt_optimizer_row *pt_optimizer_find(const char *name)
 {
-    for (int i = 0; i < ROWS; i++)
+    for (int i = 0; i < N_ROWS; i++)
         if (strcmp(rows[i].name, name) == 0)
             return &rows[i];
     return NULL;
@@ -50,6 +56,5 @@ const pt_optimizer_row *pt_optimizer_find(const char *name)
 
 const char *const *pt_optimizer_names(void)
 {
-    static const char *const names[] = {"sgd", "nesterov", NULL};
     return names;
 }

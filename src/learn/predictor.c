@@ -60,17 +60,24 @@ static pt_prediction predict_msnag(const pt_optimizer_spec *optimizer, const pt_
     return (pt_prediction){(float)theta[0], (float)theta[1]};
 }
 
-static const pt_predictor_row rows[] = {
-    {"none", "the newest weights this stage has", any_optimizer, predict_nothing},
-    {"msnag", "multi-step NAG: as many momentum steps ahead as the schedule says it will be late",
-     momentum_only, predict_msnag},
-};
+/* One line a row; the table and the list of names are both made of it. */
+#define ROWS(ROW)                                                                                  \
+    ROW("none", "the newest weights this stage has", any_optimizer, predict_nothing)               \
+    ROW("msnag",                                                                                   \
+        "multi-step NAG: as many momentum steps ahead as the schedule says it will be late",       \
+        momentum_only, predict_msnag)
 
-enum { ROWS = sizeof rows / sizeof rows[0] };
+#define AS_ROW(name, help, accepts, predict)  {name, help, accepts, predict},
+#define AS_NAME(name, help, accepts, predict) name,
+
+static const pt_predictor_row rows[] = {ROWS(AS_ROW)};
+static const char *const names[] = {ROWS(AS_NAME) NULL};
+
+enum { N_ROWS = sizeof rows / sizeof rows[0] };
 
 const pt_predictor_row *pt_predictor_find(const char *name)
 {
-    for (int i = 0; i < ROWS; i++)
+    for (int i = 0; i < N_ROWS; i++)
         if (strcmp(rows[i].name, name) == 0)
             return &rows[i];
     return NULL;
@@ -78,6 +85,5 @@ const pt_predictor_row *pt_predictor_find(const char *name)
 
 const char *const *pt_predictor_names(void)
 {
-    static const char *const names[] = {"none", "msnag", NULL};
     return names;
 }

@@ -25,7 +25,7 @@ struct pt_reporter {
     int64_t queued, posted; /* … how many there are, and how many have left */
     uint32_t epoch;
     int64_t steps, arrived;   /* rank 0: of this epoch */
-    pt_pass_result *gathered; /* rank 0: one per rank */
+    pt_pass_result *gathered; /* one per rank, filled on rank 0 */
     size_t *counts;
     run_totals totals;
 };
