@@ -211,7 +211,7 @@ pt_status pt_check_gradients(const pt_config *config, const pt_partition *partit
                              pt_error *err)
 {
     pt_config small = *config; /* borrows the texts */
-    prober p = {NULL};
+    prober p = {0};
     if (small.settings.micro_batch > MOST_SAMPLES)
         small.settings.micro_batch = MOST_SAMPLES;
     small.settings.batch = small.settings.micro_batch;

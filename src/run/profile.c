@@ -103,7 +103,7 @@ static double total(const pt_stage_cost *cost)
 
 pt_status pt_profile_stage(pt_run *run, pt_stage_cost *ret_cost, pt_error *err)
 {
-    rig r = {NULL};
+    rig r = {0};
     pt_stage_cost best = {0};
     int64_t start = pt_clock_ns();
     pt_status status = rig_init(&r, run, err);
