@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,8 @@ enum {
     MESSAGE_BYTES = 1 << 30, /* 1 GiB, safely an int */
     /* How long an end after a failure waits for the other ranks to come to their end too. */
     CLOSE_NS = 1000 * 1000 * 1000,
-    ANNOUNCE_NS = 20 * 1000 * 1000 /* for all ranks together */
+    ANNOUNCE_NS = 20 * 1000 * 1000, /* for all ranks together */
+    ABORT_S = 1                     /* how long the launcher has to answer MPI_Abort */
 };
 
 /* ---- before MPI_Init --------------------------------------------------------------------------*/
@@ -261,6 +263,14 @@ void pt_world_abort(pt_world *world, int exit_code)
 {
     announce_end(world);
     fflush(NULL); /* MPI_Abort throws away what stdio still holds */
+    /* The launcher answers MPI_Abort with SIGTERM to all, this rank too: nobody is left to handle
+     * it, and a handler that only notes it would make the launcher wait a second for its SIGKILL.
+     */
+    signal(SIGTERM, SIG_DFL);
+    /* Open MPI has been seen, rarely, to overlook an abort. A process that dies it never overlooks.
+     */
+    signal(SIGALRM, SIG_DFL);
+    alarm(ABORT_S);
     /* Alone there is nobody to tell, and MPI_Abort would add a banner of its own. */
     if (world->size > 1 || world->under_mpirun)
         MPI_Abort(MPI_COMM_WORLD, exit_code);
