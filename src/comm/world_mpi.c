@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -20,7 +21,7 @@ enum {
     /* How long an end after a failure waits for the other ranks to come to their end too. */
     CLOSE_NS = 1000 * 1000 * 1000,
     ANNOUNCE_NS = 20 * 1000 * 1000, /* for all ranks together */
-    ABORT_S = 1                     /* how long the launcher has to answer MPI_Abort */
+    ABORT_US = 250 * 1000           /* how long the launcher has to answer MPI_Abort */
 };
 
 /* ---- before MPI_Init --------------------------------------------------------------------------*/
@@ -270,7 +271,7 @@ void pt_world_abort(pt_world *world, int exit_code)
     /* Open MPI has been seen, rarely, to overlook an abort. A process that dies it never overlooks.
      */
     signal(SIGALRM, SIG_DFL);
-    alarm(ABORT_S);
+    setitimer(ITIMER_REAL, &(struct itimerval){.it_value.tv_usec = ABORT_US}, NULL);
     /* Alone there is nobody to tell, and MPI_Abort would add a banner of its own. */
     if (world->size > 1 || world->under_mpirun)
         MPI_Abort(MPI_COMM_WORLD, exit_code);
