@@ -33,10 +33,13 @@ pt_status pt_world_open(int *argc, char ***argv, pt_world **ret_world, pt_error 
  * come: the launcher then ends the run when this process ends, so end with a code other than 0.
  * NULL is fine. Links and mail are closed before. */
 void pt_world_close(pt_world *world);
-/* Ends every rank of the run with this exit code, at once. Flushes stdio. Open MPI's mpirun gives
- * ranks that catch SIGTERM its odls_base_sigkill_timeout (1 s by default) before SIGKILL. */
+/* Ends every rank of the run: tells the others, who come out of their next wait with
+ * PT_EINTERRUPTED and should end too, and ends this one with the exit code, which becomes the
+ * launcher's. A rank that does not wait is left to the launcher: Open MPI's mpirun sends SIGTERM
+ * after its odls_base_sigkill_timeout (1 s by default), and SIGKILL after another. Flushes stdio.
+ */
 _Noreturn void pt_world_abort(pt_world *world, int exit_code);
-/* Has another rank called pt_world_abort? The signal that then arrives here is not news. */
+/* Has another rank called pt_world_abort? It has said why. */
 bool pt_world_is_aborting(const pt_world *world);
 
 /* Before pt_world_open: is this the process that should speak about a bad command line? */
@@ -51,7 +54,7 @@ bool pt_world_under_mpirun(const pt_world *world);
 void pt_world_describe(const pt_world *world, char *text, size_t size);
 
 /* The flag that every wait watches; set by a signal handler. NULL: never stop. A wait that sees it
- * set returns PT_EINTERRUPTED. */
+ * set, or hears that another rank is aborting, returns PT_EINTERRUPTED. */
 void pt_world_watch(pt_world *world, const volatile int *stop);
 
 /* Collectives: all ranks call them in the same order for each purpose, but the same moment matters

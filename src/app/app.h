@@ -12,8 +12,8 @@
 const volatile int *pt_app_stop_flag(void);
 void pt_app_catch_signals(void);
 
-/* After a signal: says where it came (rank 0, unless another rank's failure is behind it) and
- * leaves, without waiting for anybody. Every rank has had a signal of its own. */
+/* After a signal: says where it came (rank 0) and leaves, without waiting for anybody; every rank
+ * has had a signal of its own. After another rank's failure: leaves without a word. */
 _Noreturn void pt_app_leave(pt_world *world, const char *where);
 
 /* --debug: if this rank is on the list, says how to attach and waits to be released. */

@@ -17,7 +17,7 @@ static pt_status end_all(pt_world *world, const pt_run *run, pt_status status, p
     pt_engine_where(run->engine, where, sizeof where);
     if (*where)
         pt_fail_within(err, "%s", where);
-    if (status == PT_EINTERRUPTED)
+    if (status == PT_EINTERRUPTED || pt_world_is_aborting(world))
         pt_app_leave(world, *where ? where : "interrupted");
     if (pt_world_size(world) == 1)
         return status;

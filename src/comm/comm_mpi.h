@@ -36,7 +36,7 @@ pt_status pt_comm_check(pt_world *world, int code, const char *doing, pt_error *
 /* One turn of a wait: spins, then yields, then sleeps, by how long the wait has lasted. Start with
  * *since_ns = 0. */
 void pt_comm_pause(const pt_world *world, int64_t *since_ns);
-/* PT_EINTERRUPTED once the stop flag is set. */
+/* PT_EINTERRUPTED once the stop flag is set, or another rank has said that it ends the run. */
 pt_status pt_comm_stopped(const pt_world *world, pt_error *err);
 /* Waits for one request; looks at it before it looks at the stop flag. */
 pt_status pt_comm_wait(pt_world *world, MPI_Request *request, MPI_Status *ret_status,

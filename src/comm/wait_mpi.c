@@ -48,6 +48,8 @@ pt_status pt_comm_stopped(const pt_world *world, pt_error *err)
 {
     if (world->stop && *world->stop)
         return pt_fail(err, PT_EINTERRUPTED, "interrupted while waiting for another rank");
+    if (pt_world_is_aborting(world))
+        return pt_fail(err, PT_EINTERRUPTED, "another rank has failed");
     return PT_OK;
 }
 
