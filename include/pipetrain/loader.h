@@ -59,8 +59,8 @@ int pt_epoch_sizes(const pt_epoch_plan *plan, int64_t ret_sizes[4]);
 /* ---- loader -----------------------------------------------------------------------------------
  */
 typedef struct pt_augmentation {
-    int crop;  /* zero padding (after normalisation: of normalised zeros) around the image, then a
-                  random crop of the original size; 0: off */
+    int crop;  /* so many rows and columns of zeros around the image, which is normalised already,
+                  then a random crop of the original size; 0: off */
     bool flip; /* mirrored left-right with probability 1/2 */
 } pt_augmentation;
 

@@ -1,6 +1,6 @@
 /* The program's own voice on stderr: one line a message, prefixed with the rank when several ranks
- * run. The level and the rank are the only mutable globals of pipetrain. Library code below src/run
- * does not log: it returns a pt_status. */
+ * run. The level and the rank are the only mutable globals outside of src/app. Library code below
+ * src/run does not log: it returns a pt_status. */
 #ifndef PIPETRAIN_LOG_H
 #define PIPETRAIN_LOG_H
 

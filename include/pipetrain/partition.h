@@ -15,7 +15,9 @@
  *     - {name: g.0, block: basic, out: 32, stride: 2, project: on} # becomes g.0.conv1, g.0.skip …
  *     - {name: "h.{i}", block: basic, repeat: 3, out: 32, stride: 1, project: off}
  *                                              # {i} = 0, 1, 2; each takes what the last one gives
- *     - {name: cat, kind: concat, inputs: [g.0, h.2.conv1]}   # "input" is the model's
+ *     - {name: cat, kind: concat, inputs: [g.0, h.2]}       # "input" is the model's
+ *     - {name: pool, kind: global-avg-pool}
+ *     - {name: fc, kind: linear, features: 10}
  *   loss:   {kind: cross-entropy, smoothing: 0.1}
  *   init:   pytorch                          # pytorch (default) or he
  *   cuts:                                    # for each number of stages: where stages 2, 3 … begin

@@ -45,7 +45,8 @@ const char *pt_safetensors_metadata(const pt_safetensors *file, const char *key)
 /* Writes `path` by way of a temporary file, fsync and rename: it is whole or it is not there.
  * Tensors are stored in the order given; the header is padded with spaces to 8 bytes, so that the
  * same input always gives the same bytes. PT_EINPUT: two tensors or keys of one name, or a text
- * that is not UTF-8. PT_EIO: the file could not be written; nothing is left behind. */
+ * that is not UTF-8. PT_EIO: the file could not be written, and nothing is left behind; or its
+ * folder could not be synced, and the whole file is there. */
 pt_status pt_safetensors_write(const char *path, const pt_st_tensor *tensors, int n,
                                const pt_st_metadata *metadata, int n_metadata, pt_error *err);
 

@@ -142,8 +142,8 @@ pt_status pt_schedule_simulate(const pt_schedule *schedule, const pt_stage_cost 
                                double *ret_total_us, pt_error *err);
 
 /* Draws a lowered list, one row per rank, one column per unit of forward time, from a simulation
- * with forward 1, backward 2 (input 1 + weight 1), with a time axis and a legend. `columns` limits
- * the width in characters; what is cut is said.
+ * with forward 1, backward 2 (input 1 + weight 1) and pt_schedule_slots() slots, with a time axis
+ * and a legend. `columns` limits the width in characters; what is cut is said.
  *
  *       time   0              5              10
  *     rank 0 | 0F 1F  . 0B 0W  . 1B 1W*2F 3F  .  …

@@ -1,7 +1,8 @@
-/* Small helpers on text: joining, nearest word, whole-file reads. */
+/* Small helpers on text: nearest word, lists of names, numbers, formatting, whole-file reads. */
 #ifndef PIPETRAIN_TEXT_H
 #define PIPETRAIN_TEXT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "pipetrain/status.h"
@@ -9,6 +10,13 @@
 /* The name in names[n] nearest to `word` by edit distance, or NULL when none is near enough to be
  * what was meant (more than a third of its letters differ). */
 const char *pt_text_nearest(const char *word, const char *const *names, int n);
+
+/* Writes "a, b, c" into text[size], cut to fit, and returns `text`. */
+const char *pt_text_join(const char *const *names, int n, char *text, size_t size);
+
+/* Reads all of `text` as one decimal number; infinite when a double cannot hold it. False when it
+ * is none: blanks, hexadecimal numbers, "inf" and "nan" are not taken. */
+bool pt_text_number(const char *text, double *ret_value);
 
 /* printf into fresh memory; free() it. NULL when memory ran out. */
 char *pt_text_format(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -25,14 +25,20 @@ static pt_status end_all(pt_world *world, const pt_run *run, pt_status status, p
     pt_world_abort(world, pt_status_exit_code(status));
 }
 
-/* --plan-out: the file with the cut that this run uses. */
-static pt_status write_plan(const pt_run *run, const char *text, pt_error *err)
+/* --plan-out: the file with the cut that is used for so many stages. Rank 0. */
+static pt_status write_plan(const pt_partition *partition, const char *text, int stages,
+                            const char *path, pt_error *err)
 {
-    const char *path = run->settings->plan_out;
     char *with_cut = NULL;
-    if (!path || run->rank != 0)
-        return PT_OK;
-    PT_TRY(pt_partition_with_cut(run->partition, text, run->begins, run->stages, &with_cut, err));
+    bool planned = false;
+    int *begins = calloc((size_t)stages, sizeof *begins);
+    if (!begins)
+        return pt_fail(err, PT_ENOMEM, "no memory for %d stages", stages);
+    pt_status status = pt_run_choose_cut(partition, stages, begins, &planned, err);
+    if (status == PT_OK)
+        status = pt_partition_with_cut(partition, text, begins, stages, &with_cut, err);
+    free(begins);
+    PT_TRY(status);
     FILE *out = fopen(path, "w");
     bool ok = out && fputs(with_cut, out) >= 0;
     ok = out && fclose(out) == 0 && ok;
@@ -47,7 +53,11 @@ static pt_status run_command(pt_world *world, const pt_config *config,
 {
     pt_run *run = NULL;
     PT_TRY(pt_run_open(world, config, partition, stdout, pt_app_stop_flag(), &run, err));
-    pt_status status = pt_world_agree(world, write_plan(run, text, err), err, NULL);
+    const char *plan_out = config->settings.plan_out;
+    pt_status status = PT_OK;
+    if (plan_out && run->rank == 0)
+        status = write_plan(partition, text, run->stages, plan_out, err);
+    status = pt_world_agree(world, status, err, NULL);
     if (status == PT_OK) {
         status = command(run, err);
         if (status != PT_OK)
@@ -73,11 +83,13 @@ pt_status pt_app_infer(pt_world *world, const pt_config *config, const pt_partit
 pt_status pt_app_check(pt_world *world, const pt_config *config, const pt_partition *partition,
                        const char *text, pt_error *err)
 {
-    (void)text;
+    const char *plan_out = config->settings.plan_out;
     int stages = config->settings.stages ? (int)config->settings.stages : pt_world_size(world);
     pt_status status = PT_OK;
     if (pt_world_rank(world) == 0)
         status = pt_check(config, partition, stages, stdout, err);
+    if (pt_world_rank(world) == 0 && status == PT_OK && plan_out)
+        status = write_plan(partition, text, stages, plan_out, err);
     return pt_world_agree(world, status, err, NULL);
 }
 

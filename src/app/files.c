@@ -25,8 +25,8 @@ static char *program_folder(void)
 
 char *pt_app_default_partition(void)
 {
-    static const char *const places[] = {"", "../",
-                                         "../../"}; /* beside it, or above a build folder */
+    /* Beside it, or above the build folder that it lies in, at the top or under src/app. */
+    static const char *const places[] = {"", "../", "../../../"};
     if (access(DEFAULT_FILE, R_OK) == 0)
         return strdup(DEFAULT_FILE);
     char *folder = program_folder(), *path = NULL;

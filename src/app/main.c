@@ -63,7 +63,10 @@ static pt_status with_world(int argc, char **argv, pt_config *config, const char
                             pt_error *err)
 {
     pt_world *world = NULL;
-    PT_TRY(pt_world_open(&argc, &argv, &world, err));
+    pt_status opened = pt_world_open(&argc, &argv, &world, err);
+    if (opened != PT_OK && pt_world_is_first_process())
+        pt_log(PT_LOG_ERROR, "%s", err->text);
+    PT_TRY(opened);
     pt_app_catch_signals(); /* MPI has its own ideas until now */
     int rank = pt_world_rank(world), size = pt_world_size(world);
     pt_log_init(PT_LOG_INFO, size > 1 ? rank : -1);
@@ -98,7 +101,9 @@ int main(int argc, char **argv)
         pt_log(PT_LOG_ERROR, "%s", err.text);
     }
     pt_config_clear(&config);
-    if (status == PT_OK && fflush(stdout) != 0)
+    if (status == PT_OK && (fflush(stdout) != 0 || ferror(stdout))) {
         status = PT_EIO; /* what was asked for did not come out */
+        pt_log(PT_LOG_ERROR, "not all could be written to the standard output");
+    }
     return pt_status_exit_code(status);
 }

@@ -11,6 +11,7 @@
 #include "pipetrain/log.h"
 
 static volatile int stop;
+static volatile int speaks; /* this process is the one that says so */
 
 enum { PATIENCE_S = 1, EXIT_INTERRUPTED = 130 };
 /* See pt_app_leave. */
@@ -21,7 +22,7 @@ static void leave(int signal_number)
 {
     static const char said[] = "error: interrupted\n";
     (void)signal_number;
-    if (pt_world_is_first_process() && write(STDERR_FILENO, said, sizeof said - 1) < 0)
+    if (speaks && write(STDERR_FILENO, said, sizeof said - 1) < 0)
         _exit(EXIT_INTERRUPTED);
     _exit(EXIT_INTERRUPTED);
 }
@@ -65,6 +66,7 @@ static void handle(int signal_number, void (*handler)(int))
 
 void pt_app_catch_signals(void)
 {
+    speaks = pt_world_is_first_process(); /* a handler may not look at the environment */
     handle(SIGINT, ask_to_stop);
     handle(SIGTERM, ask_to_stop);
     handle(SIGALRM, leave);

@@ -87,23 +87,10 @@ static pt_status fail_range(const struct setting *s, double value, pt_error *err
     return pt_fail(err, PT_EINPUT, "%s %s: no number of this size can be held", s->place, s->value);
 }
 
-/* Reads all of `text` as a decimal number; infinite when it is too large for a double. */
-static bool read_real(const char *text, double *ret_value)
-{
-    if (!*text || text[strspn(text, "0123456789+-.eE")])
-        return false; /* strtod alone would take blanks, hexadecimals, "inf" and "nan" */
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end)
-        return false;
-    *ret_value = value;
-    return true;
-}
-
 static pt_status set_real(struct setting *s, pt_error *err)
 {
     double value;
-    if (!read_real(s->value, &value))
+    if (!pt_text_number(s->value, &value))
         return pt_fail(err, PT_EINPUT, "%s: \"%s\" is not a number", s->place, s->value);
     if (!isfinite(value) || value < s->row->min || value > s->row->max)
         return fail_range(s, value, err);
@@ -114,7 +101,7 @@ static pt_status set_real(struct setting *s, pt_error *err)
 static pt_status set_int(struct setting *s, pt_error *err)
 {
     double real;
-    if (!read_real(s->value, &real) || (isfinite(real) && real != trunc(real)))
+    if (!pt_text_number(s->value, &real) || (isfinite(real) && real != trunc(real)))
         return pt_fail(err, PT_EINPUT, "%s: \"%s\" is not a whole number", s->place, s->value);
     if (real < s->row->min || real > s->row->max)
         return fail_range(s, real, err);
@@ -160,13 +147,10 @@ static pt_status fail_choice(const struct setting *s, const char *const *choices
                              pt_error *err)
 {
     const char *nearest = pt_text_nearest(s->value, choices, n);
-    char list[PT_ERROR_TEXT / 2] = "";
-    size_t length = 0;
-    for (int i = 0; i < n && length < sizeof list; i++)
-        length += (size_t)snprintf(list + length, sizeof list - length, "%s%s", i ? ", " : "",
-                                   choices[i]);
-    return pt_fail(err, PT_EINPUT, "%s %s: must be one of %s%s%s%s", s->place, s->value, list,
-                   nearest ? " (did you mean " : "", nearest ? nearest : "", nearest ? "?)" : "");
+    char list[PT_ERROR_TEXT / 2];
+    return pt_fail(err, PT_EINPUT, "%s %s: must be one of %s%s%s%s", s->place, s->value,
+                   pt_text_join(choices, n, list, sizeof list), nearest ? " (did you mean " : "",
+                   nearest ? nearest : "", nearest ? "?)" : "");
 }
 
 static pt_status set_choice(struct setting *s, pt_error *err)

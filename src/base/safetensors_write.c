@@ -157,8 +157,8 @@ static pt_status open_temporary(const char *path, char **ret_name, int *ret_fd, 
     return PT_OK;
 }
 
-/* Makes the rename itself last. Some file systems cannot sync a folder; that is theirs to answer.
- */
+/* Makes the rename itself last. Some file systems cannot sync a folder, and a folder that one may
+ * write into but not read cannot be opened for it; that is theirs to answer. */
 static pt_status sync_folder_of(const char *path, pt_error *err)
 {
     const char *slash = strrchr(path, '/');
@@ -169,7 +169,7 @@ static pt_status sync_folder_of(const char *path, pt_error *err)
         return pt_fail(err, PT_ENOMEM, "no memory for the name of its folder");
     pt_status status = PT_OK;
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP))
+    if (fd < 0 ? errno != EACCES : fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP)
         status = pt_fail(err, PT_EIO, "its folder cannot be synced: %s", strerror(errno));
     if (fd >= 0)
         close(fd);

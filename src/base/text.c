@@ -1,11 +1,10 @@
-/* Small helpers on text: joining, nearest word, whole-file reads. */
+/* Small helpers on text: nearest word, lists of names, numbers, formatting, whole-file reads. */
 #include "pipetrain/text.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,6 +70,27 @@ const char *pt_text_nearest(const char *word, const char *const *names, int n)
         }
     }
     return nearest;
+}
+
+const char *pt_text_join(const char *const *names, int n, char *text, size_t size)
+{
+    size_t used = 0;
+    text[0] = 0;
+    for (int i = 0; i < n && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%s", i ? ", " : "", names[i]);
+    return text;
+}
+
+bool pt_text_number(const char *text, double *ret_value)
+{
+    if (!*text || text[strspn(text, "0123456789+-.eE")])
+        return false; /* strtod() alone would take more than we promise */
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end)
+        return false;
+    *ret_value = value;
+    return true;
 }
 
 char *pt_text_format(const char *format, ...)

@@ -5,7 +5,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -60,11 +59,8 @@ static const pt_dataset_row *find_row(const char *name)
 
 static pt_status refuse_name(const char *name, pt_error *err)
 {
-    char list[256] = "";
-    for (int i = 0; i < N_ROWS; i++) {
-        size_t used = strlen(list);
-        snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", names[i]);
-    }
+    char list[256];
+    pt_text_join(names, N_ROWS, list, sizeof list);
     const char *near = pt_text_nearest(name, names, N_ROWS);
     if (near)
         return pt_fail(err, PT_EINPUT, "unknown dataset '%s': did you mean %s? (%s)", name, near,

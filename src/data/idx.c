@@ -124,8 +124,15 @@ static pt_status read_header(idx_file *file, int ndim, pt_error *err)
 static pt_status open_path(idx_file *file, int ndim, pt_error *err)
 {
     struct stat info;
+    if (stat(file->path, &info) != 0)
+        return pt_fail(err, PT_EIO, "%s: cannot open: %s", file->path, strerror(errno));
+    if (!S_ISREG(info.st_mode)) /* a pipe would be waited for, and has no size to check against */
+        return pt_fail(err, PT_EINPUT,
+                       "%s: is not a regular file; an IDX file is wanted, plain or .gz",
+                       file->path);
     errno = 0; /* gzopen() leaves it alone when memory ran out */
-    if (stat(file->path, &info) != 0 || !(file->gz = gzopen(file->path, "rb")))
+    file->gz = gzopen(file->path, "rb");
+    if (!file->gz)
         return pt_fail(err, PT_EIO, "%s: cannot open: %s", file->path,
                        errno ? strerror(errno) : "no memory");
     file->size = info.st_size;

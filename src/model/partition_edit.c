@@ -134,11 +134,12 @@ static pt_status check_result(const pt_partition *partition, const char *text, c
                               int stages, pt_error *err)
 {
     pt_partition *again = NULL;
-    pt_error ignored;
-    bool good = pt_partition_parse(partition->file, text, strlen(text), &again, &ignored) == PT_OK;
+    pt_status status = pt_partition_parse(partition->file, text, strlen(text), &again, err);
+    bool good = status == PT_OK && has_cut(again, begins, stages);
 
-    good = good && has_cut(again, begins, stages);
     pt_partition_free(again);
+    if (status == PT_ENOMEM)
+        return status;
     if (good)
         return PT_OK;
     return pt_fail(err, PT_EINPUT,

@@ -82,7 +82,8 @@ static const pt_name *look_up(const pt_names *names, const pt_scope *scope, cons
     char full[PT_MAX_NAME + 1];
 
     for (; scope; scope = scope->outer) {
-        if (!put_together(scope->prefix, word, 0, full))
+        int length = snprintf(full, sizeof full, "%s%s", scope->prefix, word);
+        if (length < 0 || (size_t)length >= sizeof full)
             continue;
         const pt_name *entry = pt_names_find(names, full);
         if (entry)

@@ -77,7 +77,4 @@ pt_status pt_yaml_switch(pt_yaml_place place, const pt_yaml *node, const char *w
 pt_status pt_yaml_choice(pt_yaml_place place, const pt_yaml *node, const char *what,
                          const char *const *names, int n, int *ret_index);
 
-/* Writes "a, b, c" and returns `text`. */
-const char *pt_yaml_join(const char *const *names, int n, char *text, size_t size);
-
 #endif

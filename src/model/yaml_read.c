@@ -5,7 +5,6 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "pipetrain/text.h"
@@ -36,16 +35,6 @@ const char *pt_yaml_show(const pt_yaml *node, char text[PT_YAML_SHOWN])
         snprintf(text, PT_YAML_SHOWN, "nothing");
     else
         snprintf(text, PT_YAML_SHOWN, "'%.40s'", node->text);
-    return text;
-}
-
-const char *pt_yaml_join(const char *const *names, int n, char *text, size_t size)
-{
-    size_t used = 0;
-
-    text[0] = 0;
-    for (int i = 0; i < n && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%s", i ? ", " : "", names[i]);
     return text;
 }
 
@@ -117,7 +106,7 @@ pt_status pt_yaml_keys(pt_yaml_place place, const pt_yaml *map, const char *cons
             continue;
         suggest(key->text, known, n, hint, sizeof hint);
         return pt_yaml_fail(place, key, "unknown key '%.40s' in %s%s (%s)", key->text, what, hint,
-                            pt_yaml_join(known, n, words, sizeof words));
+                            pt_text_join(known, n, words, sizeof words));
     }
     return PT_OK;
 }
@@ -132,20 +121,6 @@ pt_status pt_yaml_text(pt_yaml_place place, const pt_yaml *node, const char *wha
     return PT_OK;
 }
 
-/* strtod alone would also take hexadecimal numbers, "nan" and "infinity". */
-static bool read_number(const char *text, double *ret_value)
-{
-    char *end;
-
-    if (!text[0] || text[strspn(text, "0123456789+-.eE")])
-        return false;
-    double value = strtod(text, &end);
-    if (*end || end == text || !isfinite(value))
-        return false;
-    *ret_value = value;
-    return true;
-}
-
 static pt_status read_in_range(pt_yaml_place place, const pt_yaml *node, const char *what,
                                bool whole, double min, double max, double *ret_value)
 {
@@ -153,7 +128,7 @@ static pt_status read_in_range(pt_yaml_place place, const pt_yaml *node, const c
     double value = 0;
 
     PT_TRY(pt_yaml_want(place, node, PT_YAML_SCALAR, what));
-    bool good = read_number(node->text, &value);
+    bool good = pt_text_number(node->text, &value) && isfinite(value);
     if (!good || (whole && value != floor(value)) || value < min || value > max)
         return pt_yaml_fail(place, node, "%s must be a %snumber from %.10g to %.10g, not %s", what,
                             whole ? "whole " : "", min, max, pt_yaml_show(node, shown));
@@ -209,5 +184,5 @@ pt_status pt_yaml_choice(pt_yaml_place place, const pt_yaml *node, const char *w
     }
     suggest(text, names, n, hint, sizeof hint);
     return pt_yaml_fail(place, node, "unknown %s '%.40s'%s (%s)", what, text, hint,
-                        pt_yaml_join(names, n, words, sizeof words));
+                        pt_text_join(names, n, words, sizeof words));
 }

@@ -24,6 +24,27 @@ stage_card pt_reporter_card(const pt_run *run)
     return card;
 }
 
+/* printf would count bytes; a column is a character, of one byte or more (UTF-8). */
+const char *pt_reporter_range(const pt_run *run, const stage_card *card, int columns,
+                              char text[RANGE_TEXT])
+{
+    enum { CONTINUES = 0x80, CONTINUES_MASK = 0xc0 };
+    const pt_node *nodes = run->partition->graph.nodes;
+    snprintf(text, RANGE_TEXT, "%s … %s", nodes[card->first].name, nodes[card->end - 1].name);
+    int shown = 0;
+    size_t end = 0;
+    for (; text[end]; end++) {
+        bool begins = ((unsigned char)text[end] & CONTINUES_MASK) != CONTINUES;
+        if (begins && shown == columns)
+            break;
+        shown += begins;
+    }
+    for (; shown < columns && end + 1 < RANGE_TEXT; shown++)
+        text[end++] = ' ';
+    text[end] = 0;
+    return text;
+}
+
 pt_status pt_reporter_cards(pt_run *run, stage_card *ret_cards, pt_error *err)
 {
     stage_card mine = pt_reporter_card(run);

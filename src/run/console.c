@@ -8,7 +8,7 @@
 
 #include "pipetrain/clock.h"
 
-enum { LINES_PER_EPOCH = 10, BAR_WIDTH = 24 };
+enum { LINES_PER_EPOCH = 10, BAR_WIDTH = 24, RANGE_COLUMNS = 34 };
 static const int64_t BAR_NS = 200000000; /* a bar is redrawn at most five times a second */
 
 struct pt_console {
@@ -73,12 +73,11 @@ static const char *bytes_text(uint64_t bytes, char text[32])
 
 static void print_stage(pt_console *c, const stage_card *card)
 {
-    const pt_node *nodes = c->run->partition->graph.nodes;
-    char range[80], memory[32];
-    snprintf(range, sizeof range, "%s … %s", nodes[card->first].name, nodes[card->end - 1].name);
-    fprintf(c->out, "  %5d  %-12.12s  %-34.34s %6d  %10lld  %9.0f  %9.0f  %9s  %9d\n", card->rank,
-            card->host, range, card->end - card->first, (long long)card->parameters,
-            card->cost.forward, card->cost.backward_input + card->cost.backward_weight,
+    char range[RANGE_TEXT], memory[32];
+    fprintf(c->out, "  %5d  %-12.12s  %s %6d  %10lld  %9.0f  %9.0f  %9s  %9d\n", card->rank,
+            card->host, pt_reporter_range(c->run, card, RANGE_COLUMNS, range),
+            card->end - card->first, (long long)card->parameters, card->cost.forward,
+            card->cost.backward_input + card->cost.backward_weight,
             bytes_text(card->predicted_bytes, memory), card->staleness_max);
 }
 
@@ -113,13 +112,16 @@ void pt_console_start(pt_console *c, const stage_card *cards)
     if (s->init)
         fprintf(c->out, "  init       %s: %d tensors read, %d left random\n", s->init,
                 run->loaded.loaded, run->loaded.missing);
-    fprintf(c->out, "  %5s  %-12s  %-34s %6s  %10s  %9s  %9s  %9s  %9s\n", "stage", "host",
-            "blocks", "layers", "parameters", "fwd µs", "bwd µs", "memory", "staleness");
+    /* printf counts bytes, and a µ has two. */
+    fprintf(c->out, "  %5s  %-12s  %-*s %6s  %10s  %10s  %10s  %9s  %9s\n", "stage", "host",
+            RANGE_COLUMNS, "blocks", "layers", "parameters", "fwd µs", "bwd µs", "memory",
+            "staleness");
     for (int i = 0; i < run->stages; i++)
         print_stage(c, &cards[i]);
     if (pt_predict_epoch_us(run, cards, &c->predicted_epoch_us, &ignored) == PT_OK)
-        fprintf(c->out, "  predicted  %.1f s an epoch (profiled stages, simulated schedule)\n",
-                c->predicted_epoch_us / 1e6);
+        fprintf(c->out, "  predicted  %.1f s %s (profiled stages, simulated schedule)\n",
+                c->predicted_epoch_us / 1e6,
+                run->full.schedule ? "an epoch" : "for these steps, less than an epoch");
     fflush(c->out);
     c->start_ns = c->line_ns = pt_clock_ns();
 }

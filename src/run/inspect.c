@@ -6,7 +6,7 @@
 
 #include "reporter.h"
 
-enum { GRID_COLUMNS = 100, GRID_MICRO_BATCHES = 12 };
+enum { GRID_COLUMNS = 100, GRID_MICRO_BATCHES = 12, RANGE_COLUMNS = 30 };
 
 static pt_status look_at_stages(const pt_config *config, const pt_partition *partition, int stages,
                                 stage_card *cards, pt_error *err)
@@ -39,16 +39,16 @@ static pt_status draw(const pt_run *run, FILE *out, pt_error *err)
 static void print_stages(const pt_run *run, const stage_card *cards,
                          const pt_simulated_rank *simulated, const pt_span *span, FILE *out)
 {
-    const pt_node *nodes = run->partition->graph.nodes;
-    fprintf(out, "\n%5s  %-30s %6s %10s %9s %9s %9s %6s %10s %8s %7s\n", "stage", "from … to",
-            "layers", "parameters", "fwd µs", "bwd µs", "MiB", "stash", "staleness", "(mean)",
-            "bubble");
+    /* printf counts bytes: a µ has two, the dots have three. */
+    fprintf(out, "\n%5s  %-*s %6s %10s %10s %10s %9s %6s %10s %8s %7s\n", "stage",
+            RANGE_COLUMNS + 2, "from … to", "layers", "parameters", "fwd µs", "bwd µs", "MiB",
+            "stash", "staleness", "(mean)", "bubble");
     for (int s = 0; s < run->stages; s++) {
-        char range[80];
+        char range[RANGE_TEXT];
         const stage_card *c = &cards[s];
-        snprintf(range, sizeof range, "%s … %s", nodes[c->first].name, nodes[c->end - 1].name);
-        fprintf(out, "%5d  %-30.30s %6d %10lld %9.0f %9.0f %9.1f %6d %10d %8.2f %6.1f%%\n", s,
-                range, c->end - c->first, (long long)c->parameters, c->cost.forward,
+        fprintf(out, "%5d  %s %6d %10lld %9.0f %9.0f %9.1f %6d %10d %8.2f %6.1f%%\n", s,
+                pt_reporter_range(run, c, RANGE_COLUMNS, range), c->end - c->first,
+                (long long)c->parameters, c->cost.forward,
                 c->cost.backward_input + c->cost.backward_weight,
                 (double)c->predicted_bytes / (double)(1 << 20), c->stash_peak, c->staleness_max,
                 span->facts[s].staleness_mean, 100 * simulated[s].bubble);

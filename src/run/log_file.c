@@ -50,7 +50,8 @@ static pt_status put(pt_log_file *log, json_t *object, pt_error *err)
               json_dumpf(object, log->file, JSON_COMPACT | JSON_REAL_PRECISION(17)) == 0 &&
               fputc('\n', log->file) != EOF && fflush(log->file) == 0;
     json_decref(object);
-    return ok ? PT_OK : pt_fail(err, PT_EIO, "cannot write %s: %s", log->path, strerror(errno));
+    return ok ? PT_OK
+              : pt_fail(err, PT_EIO, "--log: cannot write %s: %s", log->path, strerror(errno));
 }
 
 pt_status pt_log_file_run(pt_log_file *log, const pt_run *run, const stage_card *cards,
@@ -74,10 +75,11 @@ pt_status pt_log_file_step(pt_log_file *log, const pt_step_result *record, int64
                            pt_error *err)
 {
     double n = (double)record->samples;
-    json_t *object = json_pack(
-        "{s:s, s:I, s:i, s:o, s:f, s:f, s:I}", "type", "step", "step", (json_int_t)step, "epoch",
-        (int)record->epoch, "loss", pt_json_number(record->loss / n), "accuracy",
-        (double)record->correct / n, "lr", record->lr, "samples", (json_int_t)record->samples);
+    json_t *object =
+        json_pack("{s:s, s:I, s:i, s:o, s:o, s:f, s:I}", "type", "step", "step", (json_int_t)step,
+                  "epoch", (int)record->epoch, "loss", pt_json_number(record->loss / n), "accuracy",
+                  pt_json_number(log->classes ? (double)record->correct / n : (double)NAN), "lr",
+                  record->lr, "samples", (json_int_t)record->samples);
     if (!isnan(record->norm))
         json_object_set_new(object, "norm", pt_json_number(record->norm));
     return put(log, object, err);

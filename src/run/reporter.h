@@ -55,11 +55,16 @@ typedef struct stage_card {
 } stage_card;
 stage_card pt_reporter_card(const pt_run *run); /* this rank's */
 pt_status pt_reporter_cards(pt_run *run, stage_card *ret_cards, pt_error *err);
+/* "conv1 … fc3", cut or filled to so many columns. Returns `text`. */
+enum { RANGE_TEXT = 256 };
+const char *pt_reporter_range(const pt_run *run, const stage_card *card, int columns,
+                              char text[RANGE_TEXT]);
 
 /* Runs a micro-batch through this rank's stage and times it. Before weights are given: it leaves
  * traces in weights, gradients and running statistics. */
 pt_status pt_profile_stage(pt_run *run, pt_stage_cost *ret_cost, pt_error *err);
-/* Time of a whole epoch by the simulator, from the cards of all ranks; µs. Rank 0. */
+/* Time of a whole epoch, or of all steps where they are fewer, by the simulator from the cards of
+ * all ranks; µs. Rank 0. */
 pt_status pt_predict_epoch_us(const pt_run *run, const stage_card *cards, double *ret_us,
                               pt_error *err);
 

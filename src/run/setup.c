@@ -251,10 +251,11 @@ static pt_status give_weights(pt_run *run, pt_error *err)
     return s->save && !s->infer ? pt_weights_make_dir(s->save, graph, err) : PT_OK;
 }
 
-/* Files that are written at the end are tried at the start. */
+/* Files that are written at the end are tried at the start, and keep what they hold until then: the
+ * plan may replace the very partition file. */
 static pt_status try_file(const char *option, const char *path, pt_error *err)
 {
-    FILE *file = path ? fopen(path, "w") : NULL;
+    FILE *file = path ? fopen(path, "a") : NULL;
     if (path && !file)
         return pt_fail(err, PT_EINPUT, "%s: cannot write %s: %s", option, path, strerror(errno));
     if (file)

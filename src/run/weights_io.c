@@ -180,6 +180,9 @@ static pt_status refuse_strangers(const char *dir, const pt_graph *graph, pt_err
 
 pt_status pt_weights_make_dir(const char *dir, const pt_graph *graph, pt_error *err)
 {
+    struct stat st;
+    if (!*dir)
+        return pt_fail(err, PT_EINPUT, "--save: write the name of a directory");
     char *path = strdup(dir);
     if (!path)
         return pt_fail(err, PT_ENOMEM, "no memory for a path");
@@ -196,6 +199,8 @@ pt_status pt_weights_make_dir(const char *dir, const pt_graph *graph, pt_error *
         if (!was)
             break;
     }
+    if (status == PT_OK && stat(dir, &st) == 0 && !S_ISDIR(st.st_mode))
+        status = pt_fail(err, PT_EINPUT, "--save %s: it is a file; give a directory", dir);
     if (status == PT_OK && access(dir, W_OK | X_OK) != 0)
         status = pt_fail(err, PT_EINPUT, "cannot write into %s: %s", dir, strerror(errno));
     free(path);

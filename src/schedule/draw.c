@@ -236,7 +236,8 @@ static pt_status draw(pt_player *player, int columns, FILE *out, pt_error *err)
 pt_status pt_schedule_draw(const pt_schedule *schedule, int columns, FILE *out, pt_error *err)
 {
     pt_player *player;
-    PT_TRY(pt_player_new(schedule, NULL, /*slots=*/2, /*synchronous=*/false, &player, err));
+    int slots = pt_schedule_slots(&schedule->spec);
+    PT_TRY(pt_player_new(schedule, NULL, slots, /*synchronous=*/false, &player, err));
     pt_status status = draw(player, columns, out, err);
     pt_player_free(player);
     return status;

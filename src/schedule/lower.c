@@ -83,5 +83,5 @@ out:
 
 int pt_schedule_slots(const pt_schedule_spec *spec)
 {
-    return 2 + spec->in_flight;
+    return spec->in_flight < INT32_MAX - 2 ? 2 + spec->in_flight : INT32_MAX;
 }

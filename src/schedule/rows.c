@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "internal.h"
+#include "pipetrain/text.h"
 
 #define SCHEDULES(ROW)                                                                             \
     ROW("gpipe", "all forwards of a step, then all backwards, then the update; most memory", true, \
@@ -77,14 +78,11 @@ static pt_status check_counts(const pt_schedule_spec *spec, pt_error *err)
 
 static pt_status find_row(const char *name, const pt_schedule_row **ret_row, pt_error *err)
 {
-    char known[128] = "";
-    for (int i = 0; i < ROWS; i++) {
-        strcat(known, i ? ", " : "");
-        strcat(known, rows[i].name);
-    }
+    char known[128];
     *ret_row = pt_schedule_find(name);
     if (!*ret_row)
-        return pt_fail(err, PT_EINPUT, "unknown schedule '%s' (%s)", name ? name : "", known);
+        return pt_fail(err, PT_EINPUT, "unknown schedule '%s' (%s)", name ? name : "",
+                       pt_text_join(names, ROWS, known, sizeof(known)));
     return PT_OK;
 }
 

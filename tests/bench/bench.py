@@ -284,6 +284,11 @@ def parse():
         setup.rounds = QUICK_ROUNDS if setup.quick else ROUNDS
     if setup.rounds < 1:
         parser.error("--rounds must be at least 1")
+    if setup.out:  # tried before, not after, the measurement
+        try:
+            open(setup.out, "a", encoding="utf-8").close()
+        except OSError as error:
+            parser.error(f"--out: cannot write {setup.out}: {error.strerror}")
     setup.placing = setup.placing.split()
     setup.floor = str(setup.build / "tests" / "bench" / "floor")
     # The program lies at the top of a build folder, or in the folder of its sources.

@@ -266,6 +266,8 @@ ON_DISK = [
         )
         for option in ("log", "timing", "trace", "summary", "plan-out")
     ),
+    Case("save to a file", "{}/small.yaml --save={}/program", ["--save {}/program", "directory"]),
+    Case("save nowhere", "{}/small.yaml --save=", ["--save", "directory"]),
     Case(
         "out cannot be written",
         "{}/small.yaml --infer={}/x.safetensors --weights={}/good --out={}/absent/x",
@@ -421,6 +423,7 @@ def write_files(root):
     (root / "colour.yaml").write_text(COLOUR)
     (root / "empty.yaml").write_text("")
     (root / "bytes.yaml").write_bytes(bytes(range(256)))
+    (root / "program").touch(0o755)  # root may enter nothing else that is no directory
     write_idx_folders(root)
     write_cifar(root / "cifar", missing=1)
     write_cifar(root / "cifar-range", label=3)

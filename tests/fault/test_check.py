@@ -71,6 +71,22 @@ class Check(unittest.TestCase):
                 text = self.check(self.partition, 4, f"--schedule={schedule}")
                 self.assertEqual([row[2] for row in self.stages_of(text)], [0, 0, 0, 0])
 
+    def test_columns(self):
+        """Cells end where their headings end, and a name is cut between two characters."""
+        for length in (1, 26, 27, 28, 29, 40):
+            with self.subTest(length=length):
+                path = self.folder / "named.yaml"
+                name = "n" * length
+                path.write_text(self.partition.read_text().replace("conv1", name))
+                lines = self.check(path, 1).splitlines()
+                at = next(i for i, line in enumerate(lines) if line.startswith("stage"))
+                head, row = lines[at], lines[at + 1]
+                self.assertIn(f"{name} … fc"[:30], row)
+                for words in ("layers", "fwd µs", "bubble"):
+                    end = head.index(words) + len(words)
+                    self.assertRegex(row[:end], r"\S$", f"{head}\n{row}")
+                    self.assertRegex(row[end:], r"^( |$)", f"{head}\n{row}")
+
     def test_under_mpirun(self):
         """Without --stages, as many as there are ranks; rank 0 alone prints."""
         text = self.check(self.partition, None, ranks=2)
@@ -137,6 +153,23 @@ class Check(unittest.TestCase):
         _, _, said = self.train(2, plan, "bare-read")
         self.assertIn("cut as the file says", said)
         self.assertEqual(self.layers("bare"), self.layers("bare-read"))
+
+    def test_plan_out_of_check(self):
+        """Looking at a plan writes it too."""
+        plan = self.folder / "checked.yaml"
+        text = self.check(self.partition, 3, f"--plan-out={plan}")
+        self.assertIn("planner", text)
+        again = self.check(plan, 3)
+        self.assertIn("cut as the file says", again)
+        self.assertEqual(self.stages_of(text), self.stages_of(again))
+
+    def test_plan_out_of_a_refused_run(self):
+        """The plan may go into the partition file itself, which a refusal leaves as it was."""
+        path = self.folder / "own.yaml"
+        path.write_text(self.partition.read_text())
+        ended = launch.run(1, path, f"--plan-out={path}", f"--log={self.folder}/absent/x")
+        self.assertEqual(ended.status, 2, ended)
+        self.assertEqual(path.read_text(), self.partition.read_text())
 
     # ---- options of the file ------------------------------------------------------------------
 

@@ -23,6 +23,14 @@ import small_model
 import tap
 
 RANKS, EPOCHS, BATCH, MICRO_BATCH = 4, 3, 16, 8
+VECTOR = """name: vector
+input: {shape: [4]}
+layers:
+  - {name: fc1, kind: linear, features: 4}
+  - {name: fc2, kind: linear, features: 3}
+loss: {kind: mse}
+train: {dataset: synthetic, samples: 32, batch: 8, epochs: 1}
+"""
 COLUMNS = (
     "rank,stage,epoch,step,micro_batch,samples,version,staleness,fwd_start_us,fwd_us,bwd_start_us,"
     "bwd_us,update_start_us,update_us,recv_act_wait_us,recv_grad_wait_us,send_wait_us"
@@ -131,6 +139,20 @@ class Outputs(unittest.TestCase):
         self.assertEqual(run["settings"]["micro-batch"], MICRO_BATCH)
         self.assertEqual(run["settings"]["schedule"], "async")
         self.assertEqual([stage["rank"] for stage in run["stages"]], list(range(RANKS)))
+
+    def test_log_of_a_model_without_classes(self):
+        """An accuracy that means nothing is null, not 0."""
+        partition, log = self.folder / "vector.yaml", self.folder / "vector.jsonl"
+        partition.write_text(VECTOR)
+        for ranks in (1, 2):
+            with self.subTest(ranks=ranks):
+                ended = launch.succeed(ranks, partition, f"--log={log}")
+                records = [json.loads(line) for line in log.read_text().splitlines()]
+                steps = [r for r in records if r["type"] == "step"]
+                self.assertGreater(len(steps), 1)
+                self.assertTrue(all(r["loss"] > 0 and r["accuracy"] is None for r in steps), steps)
+                self.assertIsNone(next(r for r in records if r["type"] == "eval")["test_accuracy"])
+                self.assertNotIn("acc", "\n".join(ended.out))
 
     # ---- timing -------------------------------------------------------------------------------
 
@@ -302,6 +324,20 @@ class Outputs(unittest.TestCase):
         self.assertEqual(len(re.findall(r"^epoch \d+/3 ", text, re.M)), EPOCHS)
         accuracy = f"test accuracy {100 * self.summary['test_accuracy']:.2f}%"
         self.assertRegex(text, rf"(?m)^done: {steps} steps.*{accuracy}")
+
+    def test_less_than_an_epoch(self):
+        """What is predicted is said to be what it is."""
+        ended = launch.succeed(1, self.folder / "small.yaml", "--steps=1", "--eval-every=0")
+        self.assertRegex("\n".join(ended.out), r"predicted .* these steps")
+        self.assertNotIn("an epoch took", "\n".join(ended.out))
+
+    def test_no_room_for_the_output(self):
+        for arguments in (["--help"], [self.folder / "small.yaml", "--eval-every=0"]):
+            with self.subTest(str(arguments[0])), open("/dev/full", "w", encoding="utf-8") as full:
+                command = [program.PROGRAM, *map(str, arguments)]
+                done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertRegex(done.stderr.decode(), r"^error: .*output\n$")
 
     # ---- options ------------------------------------------------------------------------------
 

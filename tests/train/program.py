@@ -13,7 +13,7 @@ import subprocess
 ROOT = pathlib.Path(
     os.environ.get("PT_SOURCE_ROOT") or pathlib.Path(__file__).resolve().parents[2]
 ).resolve()
-PROGRAM = os.environ.get("PT_PROGRAM") or str(ROOT / "build-test" / "pipetrain")
+PROGRAM = os.environ.get("PT_PROGRAM") or str(ROOT / "build-test" / "src" / "app" / "pipetrain")
 
 TIME_LIMIT_S = 120  # far above what any of these runs needs; only a hang gets there
 

@@ -681,6 +681,70 @@ static void synthetic_makes_targets(void **state)
     pt_dataset_close(dataset);
 }
 
+/* ---- inputs without answers ----------------------------------------------------------------- */
+
+static void check_inputs(const char *file, const pt_shape *shape, int64_t count, bool is_bytes,
+                         float first)
+{
+    float input[IDX_E];
+    pt_dataset *dataset = NULL;
+    assert_true(pt_shape_elements(shape) <= IDX_E);
+    for (int want = 0; want < 2; want++) { /* not wanted: the count alone */
+        assert_ok(pt_dataset_open_inputs(file, shape, want, &dataset, &error), &error);
+        assert_int_equal(pt_dataset_count(dataset), count);
+        assert_int_equal(pt_dataset_is_bytes(dataset), is_bytes);
+        if (want) {
+            pt_dataset_input(dataset, 1, input);
+            assert_true(input[0] == first);
+        }
+        pt_dataset_close(dataset);
+    }
+}
+
+static void inputs_are_read_alone(void **state)
+{
+    (void)state;
+    uint8_t images[IMAGES_SIZE], labels[LABELS_SIZE];
+    const pt_shape idx_shape = {3, {1, IDX_H, IDX_W}}, array_shape = {1, {ARRAY_E}};
+    make_idx(images, labels);
+    put("some.idx", images, sizeof images);
+    put_gz("some.idx.gz", images, sizeof images);
+    check_inputs(in_folder("some.idx"), &idx_shape, IDX_N, true, 10);
+    check_inputs(in_folder("some.idx.gz"), &idx_shape, IDX_N, true, 10);
+    const pt_st_tensor *const x[] = {&tensor_x_u8, &tensor_x};
+    for (int k = 0; k < 2; k++) {
+        const char *file = in_folder("x.safetensors");
+        assert_ok(pt_safetensors_write(file, x[k], 1, NULL, 0, &error), &error);
+        check_inputs(file, &array_shape, ARRAY_N, k == 0, 0);
+    }
+}
+
+static void assert_inputs_refused(const char *name, const char *words)
+{
+    const pt_shape shape = {3, {1, IDX_H, IDX_W}};
+    pt_dataset *dataset = NULL;
+    for (int want = 0; want < 2; want++)
+        assert_fails(pt_dataset_open_inputs(in_folder(name), &shape, want, &dataset, &error),
+                     PT_EINPUT, words, &error);
+    assert_null(dataset);
+}
+
+static void inputs_refuse_what_does_not_fit(void **state)
+{
+    (void)state;
+    put_idx();
+    assert_inputs_refused("none", "name a safetensors file with a tensor x");
+    assert_inputs_refused(LABELS, "the magic number is 0x00000801");
+    poke(IMAGES, 15, 4);
+    assert_inputs_refused(IMAGES, "a sample is 2x4 (8 elements)");
+    pt_st_tensor y = tensor_y;
+    assert_ok(pt_safetensors_write(in_folder("y.safetensors"), &y, 1, NULL, 0, &error), &error);
+    assert_inputs_refused("y.safetensors", "store the inputs as x");
+    assert_inputs_refused("", "is not a regular file; an IDX file is wanted"); /* the folder */
+    assert_int_equal(mkfifo(in_folder("pipe"), 0600), 0); /* must not wait for a writer */
+    assert_inputs_refused("pipe", "is not a regular file");
+}
+
 /* ---- opening -------------------------------------------------------------------------------- */
 
 static void names_are_listed(void **state)
@@ -784,6 +848,7 @@ int main(void)
         TEST(arrays_refuse_what_does_not_fit), TEST(synthetic_is_a_pure_function),
         TEST(synthetic_can_be_learnt),         TEST(synthetic_values_suit_images),
         TEST(synthetic_makes_targets),         TEST(names_are_listed),
+        TEST(inputs_are_read_alone),           TEST(inputs_refuse_what_does_not_fit),
         TEST(open_refuses_bad_requests),       TEST(fashion_mnist_is_whole),
     };
     return cmocka_run_group_tests_name("dataset", tests, make_folder, remove_folder);

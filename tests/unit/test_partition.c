@@ -135,6 +135,18 @@ static void test_defaults(void **state)
     pt_partition_free(p);
 }
 
+/* One number for all channels goes with one for each. */
+static void test_mean_and_std_may_differ_in_length(void **state)
+{
+    (void)state;
+    pt_partition *p =
+        parse("name: t\ninput: {shape: [2, 8, 8], mean: [0.5], std: [2, 3]}\nlayers:\n" CONV TAIL);
+
+    assert_int_equal(p->normalisation.n, 2);
+    assert_true(p->normalisation.mean[1] == 0.5 && p->normalisation.std[1] == 3);
+    pt_partition_free(p);
+}
+
 /* A file may begin with a byte order mark, have other line ends, or be JSON. */
 static void test_other_ways_of_writing(void **state)
 {
@@ -269,6 +281,11 @@ static void test_block_errors(void **state)
     refuse("name: t\ninput: {shape: [4]}\nblocks:\n  a:\n    parameters: [repeat]\n"
            "    layers: [1]\nlayers:\n  - {name: r, block: a}\n",
            "5:18", "is a key of every layer");
+    refuse("name: t\ninput: {shape: [4]}\nblocks:\n  a:\n    parameters: [n, m, n]\n"
+           "    layers: [1]\nlayers:\n  - {name: r, block: a}\n",
+           "5:24", "'n' stands here twice");
+    refuse(ONE("{name: g, block: res, out: 4, k: 1, project: on, inputs: [input, input]}"), "11:5",
+           "takes one input, not 2");
     refuse("name: t\ninput: {shape: [4]}\nblocks:\n  a: {layers: []}\nlayers:\n"
            "  - {name: r, block: a}\n",
            "4:15", "has no layers");
@@ -383,6 +400,10 @@ static void test_layer_errors(void **state)
     refuse(HEAD CONV "  - {name: s, kind: add}\n" TAIL, "6:5", "layer 's': add takes 2 to 8");
     refuse(HEAD CONV "  - {name: 's{i}', kind: add, inputs: [conv, conv], repeat: 2}\n" TAIL, "6:5",
            "takes one input, not 2");
+    /* {i} stands for nothing in an input: it is not the first repetition. */
+    refuse(HEAD "  - {name: 'c{i}', kind: relu, repeat: 2}\n"
+                "  - {name: s, kind: relu, inputs: ['c{i}']}\n" TAIL,
+           "6:36", "no layer before this one is called 'c{i}'");
 }
 
 static void test_model_errors(void **state)
@@ -466,6 +487,50 @@ static void test_large_texts_are_refused(void **state)
     assert_fails(pt_partition_parse("t.yaml", text, 100000, &p, &err), PT_EINPUT, "no name", &err);
     assert_true(strlen(err.text) < 300);
     free(text);
+}
+
+/* before, then "w0" + each, "w1" + each … n times, then after; free() the text. */
+static char *words(int n, const char *before, const char *each, const char *after)
+{
+    char *text = NULL;
+    size_t bytes;
+    FILE *out = open_memstream(&text, &bytes);
+
+    assert_non_null(out);
+    fputs(before, out);
+    for (int i = 0; i < n; i++)
+        fprintf(out, "w%d%s", i, each);
+    fputs(after, out);
+    assert_int_equal(fclose(out), 0);
+    return text;
+}
+
+static void test_counts_are_bounded(void **state)
+{
+    (void)state;
+    enum { VALUES = 500001 };
+    char name[202] = {0}, *values = calloc(2 * VALUES + 2, 1);
+    char *parameters = words(33, "name: t\ninput: {shape: [4]}\nblocks:\n  a: {parameters: [", ", ",
+                             "], layers: [1]}\nlayers: [{name: r, block: a}]\n");
+    char *settings = words(65, HEAD CONV TAIL "train: {milestones: [", ", ", "]}\n");
+    char *keys = words(1001, "{", ": 1, ", "}\n");
+
+    memset(name, 'n', sizeof name - 1);
+    char *named = pt_text_format(HEAD "  - {name: %s, kind: relu}\n" TAIL, name);
+    assert_non_null(values);
+    values[0] = '[';
+    for (int i = 0; i < VALUES; i++)
+        memcpy(values + 1 + 2 * i, "1,", 2);
+    refuse(named, "5:12", "has more than 200 letters");
+    refuse(parameters, "4:19", "at most 32 parameters, not 33");
+    refuse(settings, "8:21", "a list of at most 64");
+    refuse(keys, "1:8892", "more than 1000 keys in one mapping");
+    refuse(values, "1:1000000", "more than 500000 values in one file");
+    free(named);
+    free(parameters);
+    free(settings);
+    free(keys);
+    free(values);
 }
 
 /* ---- cuts written back ---- */
@@ -587,6 +652,46 @@ static void test_shipped_files(void **state)
     }
 }
 
+/* ---- examples in texts ---- */
+
+/* The lines of a source file from `first` to before the one that begins with `last`, each without
+ * its first `margin` bytes. */
+static char *read_example(const char *file, const char *first, const char *last, size_t margin)
+{
+    pt_error err = {0};
+    const char *root = getenv("PT_SOURCE_ROOT");
+    char path[4096], *text = NULL, *example = NULL;
+    size_t bytes = 0;
+
+    snprintf(path, sizeof path, "%s/%s", root ? root : ".", file);
+    assert_ok(pt_text_read_file(path, &text, &bytes, &err), &err);
+    FILE *out = open_memstream(&example, &bytes);
+    char *at = strstr(text, first);
+    assert_non_null(out);
+    assert_non_null(at);
+    for (char *line = strtok(at, "\n"); line; line = strtok(NULL, "\n")) {
+        if (!strncmp(line, last, strlen(last)))
+            break;
+        fprintf(out, "%s\n", strlen(line) > margin ? line + margin : "");
+    }
+    assert_int_equal(fclose(out), 0);
+    free(text);
+    return example;
+}
+
+static void test_examples_are_sound(void **state)
+{
+    (void)state;
+    char *header =
+        read_example("include/pipetrain/partition.h", " *   name: tiny", " * Unknown", 5);
+    char *readme = read_example("README.md", "name: tiny", "```", 0);
+
+    pt_partition_free(parse(header));
+    pt_partition_free(parse(readme));
+    free(header);
+    free(readme);
+}
+
 /* ---- broken files ---- */
 
 static const char *const shards[] = {"{",   "}",   "[",  "]",   ": ",  "- ",     "\n", "  ",  "$",
@@ -685,6 +790,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_everything_is_read),
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_mean_and_std_may_differ_in_length),
         cmocka_unit_test(test_other_ways_of_writing),
         cmocka_unit_test(test_blocks_substitute_and_drop),
         cmocka_unit_test(test_repeat_is_a_chain),
@@ -698,9 +804,11 @@ int main(void)
         cmocka_unit_test(test_cut_errors),
         cmocka_unit_test(test_text_errors),
         cmocka_unit_test(test_large_texts_are_refused),
+        cmocka_unit_test(test_counts_are_bounded),
         cmocka_unit_test(test_cuts_are_written_back),
         cmocka_unit_test(test_cuts_that_cannot_be_written_back),
         cmocka_unit_test(test_shipped_files),
+        cmocka_unit_test(test_examples_are_sound),
         cmocka_unit_test(test_mutants_do_no_harm),
     };
     return cmocka_run_group_tests_name("partition", tests, NULL, NULL);

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -239,6 +240,38 @@ static void a_write_that_fails_leaves_no_trace(void **state)
     pt_safetensors_close(file);
 }
 
+/* One may write into such a folder but not read it, so that it cannot be opened to be synced. Root
+ * may read everything and acts as somebody else here. */
+static void a_folder_may_be_write_only(void **state)
+{
+    (void)state;
+    enum { NOBODY = 65534 };
+    pt_error err = {0};
+    char *inner = pt_text_format("%s/inner", folder), *file = pt_text_format("%s/a", inner);
+    bool is_root = geteuid() == 0;
+    assert_int_equal(mkdir(inner, 0700), 0);
+    assert_int_equal(chmod(folder, 0711), 0);
+    if (is_root) {
+        assert_int_equal(chown(inner, NOBODY, NOBODY), 0);
+        assert_int_equal(seteuid(NOBODY), 0);
+    }
+    pt_status status = PT_OK;
+    bool reached = chmod(inner, 0300) == 0; /* not where $TMPDIR itself is closed to others */
+    if (reached)
+        status = pt_safetensors_write(file, tensors, 1, NULL, 0, &err);
+    if (is_root)
+        assert_int_equal(seteuid(0), 0);
+    bool is_there = access(file, F_OK) == 0;
+    unlink(file);
+    assert_int_equal(rmdir(inner), 0);
+    free(file);
+    free(inner);
+    if (!reached)
+        skip();
+    assert_ok(status, &err);
+    assert_true(is_there);
+}
+
 /* Writes a file by hand: a header that claims `claimed` bytes, and `data_bytes` counted bytes. */
 static void write_raw(const char *header, size_t header_bytes, uint64_t claimed, size_t data_bytes)
 {
@@ -470,6 +503,7 @@ int main(void)
         cmocka_unit_test(writer_cannot_write),
         cmocka_unit_test(the_old_file_survives),
         cmocka_unit_test(a_write_that_fails_leaves_no_trace),
+        cmocka_unit_test(a_folder_may_be_write_only),
         cmocka_unit_test(hostile_headers),
         cmocka_unit_test(hostile_header_sizes),
         cmocka_unit_test(nested_header),

@@ -272,6 +272,7 @@ static void test_extreme_numbers(void **state)
     static pt_error err;
     pt_schedule_rank rank[2];
     pt_schedule *s = make((pt_schedule_spec){"async", 2, 3, INT32_MAX, INT32_MAX, false});
+    assert_int_equal(pt_schedule_slots(&s->spec), INT32_MAX); /* and not a number below 0 */
     assert_ok(pt_schedule_check(s, INT32_MAX, rank, &err), &err);
     assert_int_equal(rank[0].stash_peak, 3);
     assert_int_equal(rank[0].staleness_max, 0);

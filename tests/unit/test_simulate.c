@@ -357,6 +357,26 @@ static void test_picture_is_cut(void **state)
                 "I inference  . idle\n");
 }
 
+/* However much is in flight: what the checker lets through can be drawn. */
+static void test_picture_of_more_in_flight(void **state)
+{
+    (void)state;
+    static pt_error err;
+    for (int in_flight = 0; in_flight <= 40; in_flight++)
+        for (int stages = 2; stages <= 4; stages++) {
+            char *text = NULL;
+            size_t bytes;
+            pt_schedule *s = make((pt_schedule_spec){"async", stages, 60, 1, in_flight, false});
+            FILE *out = open_memstream(&text, &bytes);
+            assert_non_null(out);
+            assert_ok(pt_schedule_check(s, pt_schedule_slots(&s->spec), NULL, &err), &err);
+            assert_ok(pt_schedule_draw(s, 100, out, &err), &err);
+            assert_int_equal(fclose(out), 0);
+            free(text);
+            pt_schedule_free(s);
+        }
+}
+
 /* No line of a picture is wider than it was told to be. */
 static void test_picture_keeps_its_width(void **state)
 {
@@ -396,6 +416,7 @@ int main(void)
         cmocka_unit_test(test_bad_input),
         cmocka_unit_test(test_picture),
         cmocka_unit_test(test_picture_is_cut),
+        cmocka_unit_test(test_picture_of_more_in_flight),
         cmocka_unit_test(test_picture_keeps_its_width),
     };
     return cmocka_run_group_tests_name("simulate", tests, NULL, NULL);

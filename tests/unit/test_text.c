@@ -1,6 +1,7 @@
 /* Helpers on text, and the way shapes are printed. */
 #include "pipetrain/text.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,38 @@ static void nearest_of_long_words(void **state)
     const char *names[] = {long_word, "aaa"};
     assert_null(pt_text_nearest(long_word, names, 2));
     assert_string_equal(pt_text_nearest("aaaa", names, 2), "aaa");
+}
+
+static void join(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"gpipe", "1f1b", "async"};
+    char text[24];
+    assert_string_equal(pt_text_join(names, 3, text, sizeof text), "gpipe, 1f1b, async");
+    assert_string_equal(pt_text_join(names, 1, text, sizeof text), "gpipe");
+    assert_string_equal(pt_text_join(names, 0, text, sizeof text), "");
+    for (size_t size = 1; size < sizeof text; size++) {
+        memset(text, 'x', sizeof text);
+        pt_text_join(names, 3, text, size);
+        assert_int_equal(strlen(text), size <= 18 ? size - 1 : 18);
+        assert_int_equal(text[size], 'x');
+    }
+}
+
+static void number(void **state)
+{
+    (void)state;
+    static const char *const none[] = {"",   " 1",  "1 ", "0x10", "inf",  "nan", "-",
+                                       "1e", "1-1", ".",  "1,5",  "1e5x", "--1", "e5"};
+    double value = 7;
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        if (pt_text_number(none[i], &value))
+            fail_msg("\"%s\" is taken as %g", none[i], value);
+    assert_true(value == 7); /* outputs stay as they were */
+    assert_true(pt_text_number("-2.5e-1", &value) && value == -0.25);
+    assert_true(pt_text_number("+7", &value) && value == 7);
+    assert_true(pt_text_number(".5", &value) && value == 0.5);
+    assert_true(pt_text_number("-1e999", &value) && isinf(value) && value < 0);
 }
 
 static void format(void **state)
@@ -175,6 +208,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nearest),      cmocka_unit_test(nearest_of_long_words),
+        cmocka_unit_test(join),         cmocka_unit_test(number),
         cmocka_unit_test(format),       cmocka_unit_test(reads_a_whole_file),
         cmocka_unit_test(reads_a_pipe), cmocka_unit_test(refuses_what_is_no_file),
         cmocka_unit_test(shapes),       cmocka_unit_test(huge_shapes),
