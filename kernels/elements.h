@@ -36,6 +36,40 @@ PT_ELEMENT double pt_element_gelu_slope(double x)
     return pt_element_normal_cdf(x) + x * root_half_over_pi * exp(-0.5 * x * x);
 }
 
+/* The same two in fp32 for kernels, where double would cost more than the memory does. */
+PT_ELEMENT float pt_element_normal_cdf_fp32(float x)
+{
+    return 0.5f * erfcf(-x * 0.70710678f);
+}
+
+PT_ELEMENT float pt_element_gelu_fp32(float x)
+{
+    return x * pt_element_normal_cdf_fp32(x);
+}
+
+PT_ELEMENT float pt_element_gelu_slope_fp32(float x)
+{
+    return pt_element_normal_cdf_fp32(x) + x * 0.39894228f * expf(-0.5f * x * x);
+}
+
+/* max(x, 0); a NaN stays one, so that a diverging run shows. */
+PT_ELEMENT float pt_element_relu(float x)
+{
+    return x <= 0.0f ? 0.0f : x;
+}
+
+/* From relu's output y. */
+PT_ELEMENT float pt_element_relu_back(float y, float dy)
+{
+    return y <= 0.0f ? 0.0f : dy;
+}
+
+/* a·x + c·y, each product rounded */
+PT_ELEMENT float pt_element_axpby(float a, float x, float c, float y)
+{
+    return a * x + c * y;
+}
+
 /* ---- SGD, one weight: see pt_sgd in backend.h for the rule --------------------------------------
  */
 
@@ -70,6 +104,12 @@ PT_ELEMENT float pt_element_nesterov(float lr, float momentum, float d, float *v
 PT_ELEMENT float pt_element_dropout(uint32_t random, double threshold, float scale, float x)
 {
     return (double)random >= threshold ? x * scale : 0.0f;
+}
+
+/* The same by an integer threshold, ⌈p·2^32⌉ <= 2^32. */
+PT_ELEMENT float pt_element_drop(uint32_t random, uint64_t threshold, float scale, float x)
+{
+    return random >= threshold ? x * scale : 0.0f;
 }
 
 #endif

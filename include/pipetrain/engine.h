@@ -71,6 +71,7 @@ typedef struct pt_engine_spec {
     double clip; /* largest global gradient norm; 0: do not clip */
     bool blocking_sends;
     bool fail_at_update;        /* for tests: the first UPDATE fails */
+    bool device_links;          /* messages travel from device to device */
     int link_slots;             /* pt_schedule_slots of the run's schedule */
     int slots;                  /* of the stage: micro-batches in flight at most */
     int64_t largest_samples;    /* largest micro-batch */

@@ -44,9 +44,10 @@ typedef struct pt_optimizer_spec {
 typedef struct pt_optimizer_row {
     const char *name, *help;
     int state_buffers; /* flat buffers beside θ and g: velocity */
+    /* foresight: what the same pass makes for the next forward; NULL: nothing */
     pt_status (*step)(pt_backend *b, const pt_optimizer_spec *spec, double lr, double scale,
                       size_t n, float *dev_theta, float *const dev_state[],
-                      const float *dev_gradient, pt_error *err);
+                      const float *dev_gradient, const pt_foresight *foresight, pt_error *err);
 } pt_optimizer_row;
 
 const pt_optimizer_row *pt_optimizer_find(const char *name); /* or NULL */

@@ -10,6 +10,10 @@
  *   pt_link_send(bytes)            returns   …read buffer…
  *                                            pt_link_release()   posts the slot again
  *
+ * Who fills or reads the buffer may be a device that has only been asked to. Then send and release
+ * get a condition: they return at once and are carried out, in the order of the calls, when it
+ * holds. It is looked at by pt_link_poll and by every wait of the same world.
+ *
  * Between ops the engine calls pt_link_poll() on every link: Open MPI moves nothing unless asked.
  */
 #ifndef PIPETRAIN_LINK_H
@@ -30,10 +34,18 @@ typedef struct pt_link_spec {
     size_t slot_bytes; /* longest message */
     bool blocking;     /* pt_link_send waits for the match: a second proof that nothing relies on
                           eager buffering */
-    /* slots · slot_bytes of host memory for the slots, from the backend's host_new; slot i begins
-     * at buffer + i · slot_bytes. Owned by the caller, outlives the link. */
+    /* slots · slot_bytes for the slots, from the backend's host_new, or from its dev_new where
+     * MPI knows devices; slot i begins at buffer + i · slot_bytes. Owned by the caller, outlives
+     * the link. */
     void *buffer;
 } pt_link_spec;
+
+/* A condition for sending or releasing. Must not wait; asked again until it says so. An error is
+ * handed to whoever waits. */
+typedef struct pt_link_ready {
+    pt_status (*done)(void *context, bool *ret_done, pt_error *err);
+    void *context;
+} pt_link_ready;
 
 /* Opens one link; called by both ends, which wait for each other. All ranks open their links in one
  * common order (edge by edge from the first stage, say), or a ring of ranks could wait in a circle.
@@ -46,13 +58,13 @@ void pt_link_close(pt_link *link);
 
 /* Sender: the next slot, once the message that last used it has left. */
 pt_status pt_link_send_slot(pt_link *link, void **ret_buffer, pt_error *err);
-/* Sender: sends `bytes` of the slot just taken. */
-pt_status pt_link_send(pt_link *link, size_t bytes, pt_error *err);
+/* Sender: sends `bytes` of the slot just taken, as soon as it is ready. NULL: it is. */
+pt_status pt_link_send(pt_link *link, size_t bytes, const pt_link_ready *ready, pt_error *err);
 /* Receiver: waits for the next message. A length other than `bytes` is PT_ECOMM: the two ranks are
  * not running the same list. */
 pt_status pt_link_receive(pt_link *link, size_t bytes, const void **ret_buffer, pt_error *err);
-/* Receiver: gives the oldest received slot back and posts it again. */
-pt_status pt_link_release(pt_link *link, pt_error *err);
+/* Receiver: gives the oldest received slot back and posts it again, as soon as it is ready. */
+pt_status pt_link_release(pt_link *link, const pt_link_ready *ready, pt_error *err);
 /* Lets messages move; never waits. */
 pt_status pt_link_poll(pt_link *link, pt_error *err);
 /* Sender: waits until everything sent has left. */

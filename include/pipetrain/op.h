@@ -11,6 +11,9 @@
  *                   running ← (1-momentum)·running + momentum·batch, the variance by its unbiased
  *                   estimate (·count/(count-1); biased when count is 1).
  *                   Inference: the running ones.
+ *                   A second input is added to y, and relu of that follows where `relu` is set:
+ *                   forms that a stage makes of batch-norm, add and relu in a row
+ *                   (program_fuse.c); no partition file says them. Same bits as one after another.
  *  relu             y = max(x, 0)
  *  gelu             y = x·Φ(x), Φ by erf (not the tanh approximation)
  *  max-pool         maximum over the window; padding counts as -inf; the first maximum wins
@@ -67,6 +70,7 @@ typedef struct pt_op {
     bool bias;          /* conv2d, linear */
     double eps;         /* batch-norm */
     double momentum;    /* batch-norm */
+    bool relu;          /* batch-norm */
     double p;           /* dropout: probability of zero, 0 <= p < 1 */
 } pt_op;
 

@@ -3,6 +3,9 @@
  *   stash    what the backward needs again, one block per micro-batch in flight
  *   scratch  everything else, one block per stage: forwards and backwards never overlap in time
  *
+ * Batch-norm with the add and relu behind it becomes one op where the backend has that op and no
+ * value between them is wanted elsewhere: fewer passes over memory, the same bits (program_fuse.c).
+ *
  * In-place and aliasing are decided here and nowhere else. A value runs in place only when this
  * stage makes it, one op alone reads it, it does not cross a cut, and no backward wants the old
  * contents. Gradients of a value that several ops read are added from the last reader to the first,
@@ -31,7 +34,7 @@ typedef struct pt_program_run {
     float *dev_state;        /* flat */
     uint64_t seed;
     uint32_t epoch;
-    const uint32_t *sample;
+    const uint32_t *dev_sample;
     /* Called after every op, so that messages move while the stage computes. */
     pt_status (*between_ops)(void *context, pt_error *err);
     void *context;

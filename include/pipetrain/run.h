@@ -56,9 +56,12 @@ typedef struct pt_run {
     pt_weights *weights;
     pt_stage *stage;
     pt_engine *engine;
+    bool device_links; /* messages travel from device to device */
     size_t predicted_bytes;
-    pt_stage_cost cost;    /* of this stage, profiled */
-    pt_load_report loaded; /* by --init; rank 0: the numbers of all ranks */
+    pt_error refusal;            /* of a device that is too small for them */
+    int64_t largest_micro_batch; /* that fits on this rank; INT64_MAX: no refusal */
+    pt_stage_cost cost;          /* of this stage, profiled */
+    pt_load_report loaded;       /* by --init; rank 0: the numbers of all ranks */
     pt_reporter *reporter;
     pt_timeline *timeline; /* NULL: nobody asked for timings */
 } pt_run;

@@ -31,7 +31,8 @@ typedef struct pt_settings {
     bool stash, blocking_sends;
     int64_t in_flight;
     /* machine */
-    char *backend;
+    char *backend, *precision, *p2p;
+    bool deterministic;
     int64_t threads;
     /* output */
     char *log, *timing, *trace, *summary;

@@ -1,7 +1,12 @@
 /* One rank's stage at work: its programs (one per micro-batch size and mode), its stash slots and
  * its weights. A micro-batch takes a slot when it comes and gives it back when it goes; in between
  * the pt_micro_batch is its passport. Nothing is allocated after pt_stage_new. No MPI is known
- * here: messages are packed into, and unpacked from, buffers that the caller brings. */
+ * here: messages are packed into, and unpacked from, buffers that the caller brings.
+ *
+ * Calls ask the backend's lanes and return. Memory that a call was given (input, answer, message,
+ * result) is from host_new and belongs to the lanes until an event is reached that was recorded
+ * behind the call: on the in lane for inputs, unpacked messages and answers, on the out lane for
+ * packed messages, on the compute lane for the result. */
 #ifndef PIPETRAIN_STAGE_H
 #define PIPETRAIN_STAGE_H
 
@@ -26,8 +31,10 @@ typedef struct pt_stage_plan {
     int n_train_sizes;
     int64_t eval_sizes[PT_MAX_SIZES];
     int n_eval_sizes;
-    int slots;     /* micro-batches in flight at most (from the checker); >= 1 */
-    uint64_t seed; /* dropout */
+    int slots;             /* micro-batches in flight at most (from the checker); >= 1 */
+    int device_link_slots; /* of each link, if they are device memory; 0: host memory. Counted
+                              among the predicted bytes; the engine allocates them */
+    uint64_t seed;         /* dropout */
 } pt_stage_plan;
 
 /* A micro-batch on this stage. Pure data. */
@@ -36,7 +43,7 @@ typedef struct pt_micro_batch {
     int slot;
     int64_t samples;
     uint32_t epoch;
-    const uint32_t *sample; /* who they are; the slot's own copy */
+    const uint32_t *sample; /* who they are; the slot's own copy, on the host */
     pt_weight_set weights;  /* of its forward */
 } pt_micro_batch;
 
@@ -60,10 +67,27 @@ size_t pt_stage_message_bytes(const pt_stage *stage, bool behind);
 size_t pt_stage_activation_bytes(const pt_micro_batch *mb, bool behind);
 size_t pt_stage_gradient_bytes(const pt_micro_batch *mb, bool behind);
 
-/* Takes a slot. PT_EINTERNAL when none is free or the size was not planned for. */
+/* Called between ops (see pt_program_run) and while waiting for a device. */
+typedef struct pt_between_ops {
+    pt_status (*call)(void *context, pt_error *err);
+    void *context;
+} pt_between_ops;
+
+/* Waits until the event is reached. `between` may be NULL. */
+pt_status pt_event_await(pt_backend *backend, pt_event *event, const pt_between_ops *between,
+                         pt_error *err);
+
+/* Takes a slot. PT_EINTERNAL when none is free or the size was not planned for. Waits while a
+ * device has not come to the samples of the slot's last user. */
 pt_status pt_stage_begin(pt_stage *stage, pt_mode mode, uint32_t epoch, const uint32_t *sample,
-                         int64_t samples, pt_micro_batch *ret_mb, pt_error *err);
-void pt_stage_end(pt_stage *stage, pt_micro_batch *mb);
+                         int64_t samples, const pt_between_ops *between, pt_micro_batch *ret_mb,
+                         pt_error *err);
+pt_status pt_stage_end(pt_stage *stage, pt_micro_batch *mb, pt_error *err);
+
+/* Makes the compute lane wait for whatever the next forward, loss or backward of this micro-batch
+ * must wait for. They do so themselves; a time that is taken after this call is of compute alone.
+ */
+pt_status pt_stage_line_up(pt_stage *stage, pt_micro_batch *mb, pt_error *err);
 
 /* First stage: the model's input, plain (samples, shape). */
 pt_status pt_stage_load(pt_stage *stage, pt_micro_batch *mb, const float *input, pt_error *err);
@@ -77,21 +101,15 @@ pt_status pt_stage_unpack_gradients(pt_stage *stage, pt_micro_batch *mb, const v
 pt_status pt_stage_pack_gradients(pt_stage *stage, const pt_micro_batch *mb, void *message,
                                   pt_error *err);
 
-/* Called between ops; see pt_program_run. */
-typedef struct pt_between_ops {
-    pt_status (*call)(void *context, pt_error *err);
-    void *context;
-} pt_between_ops;
-
 /* Training: with the weights for this staleness. Evaluation: with the true ones. */
 pt_status pt_stage_forward(pt_stage *stage, pt_micro_batch *mb, int staleness,
                            const pt_between_ops *between, pt_error *err);
 /* Last stage: loss of the micro-batch; in training also the gradient that backward_input starts
- * from. `scale` is 1 / samples of the step. */
-pt_status pt_stage_loss(pt_stage *stage, pt_micro_batch *mb, const int32_t *label,
-                        const float *target, float scale, pt_loss_result *ret_result,
-                        pt_error *err);
-/* Last stage: predictions, plain (samples, outputs), to the host. */
+ * from. `answer`: int32_t labels (samples) that pt_loss_check_labels has seen, or for mse float
+ * targets (samples, outputs). `scale` is 1 / samples of the step. Once for each micro-batch. */
+pt_status pt_stage_loss(pt_stage *stage, pt_micro_batch *mb, const void *answer, float scale,
+                        pt_loss_result *host_result, pt_error *err);
+/* Last stage: predictions, plain (samples, outputs), to any host memory; waits. */
 pt_status pt_stage_predictions(pt_stage *stage, const pt_micro_batch *mb, float *dst,
                                pt_error *err);
 

@@ -44,12 +44,17 @@ bool pt_world_is_aborting(const pt_world *world);
 
 /* Before pt_world_open: is this the process that should speak about a bad command line? */
 bool pt_world_is_first_process(void);
+/* Before pt_world_open: this process's number on its host, as far as its launcher tells; else 0. */
+int pt_world_likely_local_rank(void);
 
 int pt_world_rank(const pt_world *world);
 int pt_world_size(const pt_world *world);
 int pt_world_local_rank(const pt_world *world); /* among the ranks on this host */
 const char *pt_world_host(const pt_world *world);
 bool pt_world_under_mpirun(const pt_world *world);
+/* Does this MPI say that messages may lie in a GPU's memory? A build, or a machine, may break the
+ * promise: try one before relying on it. */
+bool pt_world_knows_devices(void);
 /* One line: "Open MPI 4.1.4" or "single rank (built without MPI)". */
 void pt_world_describe(const pt_world *world, char *text, size_t size);
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "app.h"
+#include "pipetrain/backend.h"
 #include "pipetrain/log.h"
 
 typedef pt_status (*command)(pt_world *world, const pt_config *config,
@@ -63,6 +64,7 @@ static pt_status with_world(int argc, char **argv, pt_config *config, const char
                             pt_error *err)
 {
     pt_world *world = NULL;
+    pt_backend_choose_device(config->settings.backend, pt_world_likely_local_rank());
     pt_status opened = pt_world_open(&argc, &argv, &world, err);
     if (opened != PT_OK && pt_world_is_first_process())
         pt_log(PT_LOG_ERROR, "%s", err->text);

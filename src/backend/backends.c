@@ -1,31 +1,47 @@
-/* The registry: which backends this build has, best first. */
+/* The registry: which backends this build has, best first; and what is the same for all of them. */
 #include "pipetrain/backend.h"
 
 #include <string.h>
 
 #include "rows.h"
 
-static const pt_backend_row *const rows[] = {
-#ifdef HAVE_ONEDNN
-    &pt_backend_onednn,
+#ifdef HAVE_CUDA
+#define CUDA_IN_THIS_BUILD pt_backend_load_cuda
+#else
+#define CUDA_IN_THIS_BUILD NULL
 #endif
-    &pt_backend_ref,
-    NULL,
+#ifdef HAVE_ONEDNN
+#define ONEDNN_IN_THIS_BUILD &pt_backend_onednn
+#else
+#define ONEDNN_IN_THIS_BUILD NULL
+#endif
+
+/* A row, or a way to it; neither: this build was made without, and what it lacked. */
+static const struct source {
+    const char *name;
+    const pt_backend_row *row;
+    pt_status (*load)(const pt_backend_row **ret_row, pt_error *err);
+    const char *lacked;
+} sources[] = {
+    {"cuda", NULL, CUDA_IN_THIS_BUILD, "-Dcuda=enabled, with CUDA's nvcc and cuDNN 9"},
+    {"onednn", ONEDNN_IN_THIS_BUILD, NULL, "-Donednn=enabled, with the library oneDNN"},
+    {"ref", &pt_backend_ref, NULL, NULL},
 };
 
-static const char *const choices[] = {
-    "auto",
+enum { SOURCES = sizeof sources / sizeof sources[0] };
+
+static const char *const choices[] = {"auto", "cuda", "onednn", "ref", NULL};
+
+static const char *const names[] = {
+#ifdef HAVE_CUDA
+    "cuda",
+#endif
 #ifdef HAVE_ONEDNN
     "onednn",
 #endif
     "ref",
     NULL,
 };
-
-const pt_backend_row *const *pt_backend_rows(void)
-{
-    return rows;
-}
 
 const char *const *pt_backend_choices(void)
 {
@@ -34,25 +50,69 @@ const char *const *pt_backend_choices(void)
 
 const char *const *pt_backend_names(void)
 {
-    return choices + 1;
+    return names;
 }
 
-static bool opens(const pt_backend_row *row)
+static pt_status take(const struct source *source, const pt_backend_row **ret_row, pt_error *err)
+{
+    if (source->load)
+        return source->load(ret_row, err);
+    if (!source->row)
+        return pt_fail(err, PT_EINPUT,
+                       "this build has no backend %s: build it again with %s, or use --backend "
+                       "auto",
+                       source->name, source->lacked);
+    *ret_row = source->row;
+    return PT_OK;
+}
+
+static bool opens(const struct source *source, const pt_backend_row **ret_row)
 {
     const pt_backend_config config = {.threads = 1};
     pt_backend *backend = NULL;
     pt_error err = {PT_OK, ""};
-    if (row->open(&config, &backend, &err) != PT_OK)
+    if (take(source, ret_row, &err) != PT_OK || (*ret_row)->open(&config, &backend, &err) != PT_OK)
         return false;
-    row->close(backend);
+    (*ret_row)->close(backend);
     return true;
 }
 
-const pt_backend_row *pt_backend_find(const char *name)
+pt_status pt_backend_find(const char *name, const pt_backend_row **ret_row, pt_error *err)
 {
     bool any = strcmp(name, "auto") == 0;
-    for (int i = 0; rows[i]; i++)
-        if (any ? opens(rows[i]) : strcmp(name, rows[i]->name) == 0)
-            return rows[i];
-    return NULL;
+    for (int i = 0; i < SOURCES; i++) {
+        if (any && opens(&sources[i], ret_row))
+            return PT_OK;
+        if (strcmp(name, sources[i].name) == 0)
+            return take(&sources[i], ret_row, err);
+    }
+    return any ? pt_fail(err, PT_EINPUT, "no backend of this build can be opened here")
+               : pt_fail(err, PT_EINPUT, "there is no backend '%s'", name);
+}
+
+void pt_backend_choose_device(const char *name, int local_rank)
+{
+    bool any = strcmp(name, "auto") == 0;
+    for (int i = 0; i < SOURCES; i++) {
+        const pt_backend_row *row = NULL;
+        pt_error err = {PT_OK, ""};
+        if ((any || strcmp(name, sources[i].name) == 0) && take(&sources[i], &row, &err) == PT_OK &&
+            row->choose_device)
+            row->choose_device(local_rank);
+    }
+}
+
+pt_status pt_loss_check_labels(const pt_loss *loss, const int32_t *label, int samples,
+                               pt_error *err)
+{
+    if (loss->kind != PT_LOSS_CROSS_ENTROPY)
+        return PT_OK;
+    int64_t classes = pt_shape_elements(&loss->shape);
+    for (int n = 0; n < samples; n++)
+        if (label[n] < 0 || label[n] >= classes)
+            return pt_fail(err, PT_EINPUT,
+                           "sample %d of the micro-batch has label %d, but the model gives %lld "
+                           "classes (0 … %lld); widen the last layer or check the labels",
+                           n, (int)label[n], (long long)classes, (long long)classes - 1);
+    return PT_OK;
 }

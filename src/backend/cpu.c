@@ -1,15 +1,16 @@
 /* What every CPU backend does alike: memory that counts itself, copies, events and the thread pool.
  *
- * Calls on a CPU finish before they return, so an event is done as soon as it is recorded and
- * `finish` has nothing to wait for. The only OpenMP loop of these parts is the one in
- * pt_cpu_parallel: whatever runs in it writes its own elements only, so that no result depends on
- * the number of threads. */
+ * Calls on a CPU finish before they return, so lanes are one and the same, an event is reached as
+ * soon as it is recorded, and `finish` has nothing to wait for. The only OpenMP loop of these parts
+ * is the one in pt_cpu_parallel: whatever runs in it writes its own elements only, so that no
+ * result depends on the number of threads. */
 #include "cpu.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "pipetrain/arena.h"
+#include "pipetrain/clock.h"
 
 /* Stands before every block of dev_new, so that dev_free knows how much goes. */
 typedef union block_head {
@@ -18,7 +19,7 @@ typedef union block_head {
 } block_head;
 
 struct pt_event {
-    bool recorded;
+    int64_t recorded_ns; /* 0: never */
 };
 
 /* Zeroed memory with a head; NULL when there is none to be had. */
@@ -44,6 +45,27 @@ static void block_free(void *block)
 {
     if (block)
         free((block_head *)block - 1);
+}
+
+pt_status pt_cpu_check_config(const pt_backend_config *config, const char *name, pt_error *err)
+{
+    if (config->precision == PT_FP32)
+        return PT_OK;
+    return pt_fail(err, PT_EINPUT,
+                   "--precision %s: the backend %s runs on CPUs and computes in fp32 only; write "
+                   "--precision fp32, or choose a backend that runs on GPUs",
+                   pt_precision_names[config->precision], name);
+}
+
+/* Nobody can say what a machine gives until it is asked, so nothing is refused here. */
+pt_status pt_cpu_reserve(pt_backend *b, size_t bytes, size_t *ret_free, pt_error *err)
+{
+    (void)b;
+    (void)bytes;
+    (void)err;
+    if (ret_free)
+        *ret_free = SIZE_MAX;
+    return PT_OK;
 }
 
 pt_status pt_cpu_dev_new(pt_backend *b, size_t bytes, void **ret_dev, pt_error *err)
@@ -114,20 +136,37 @@ void pt_cpu_event_free(pt_backend *b, pt_event *event)
     free(event);
 }
 
-pt_status pt_cpu_event_record(pt_backend *b, pt_event *event, pt_error *err)
+pt_status pt_cpu_event_record(pt_backend *b, pt_lane lane, pt_event *event, pt_error *err)
 {
     (void)b;
+    (void)lane;
     (void)err;
-    event->recorded = true;
+    event->recorded_ns = pt_clock_ns();
     return PT_OK;
 }
 
-/* An event that was never recorded has nothing before it and is done, as on GPUs. */
-bool pt_cpu_event_done(pt_backend *b, pt_event *event)
+pt_status pt_cpu_event_wait(pt_backend *b, pt_lane lane, pt_event *event, pt_error *err)
+{
+    (void)b;
+    (void)lane;
+    (void)event;
+    (void)err;
+    return PT_OK;
+}
+
+pt_status pt_cpu_event_done(pt_backend *b, pt_event *event, bool *ret_done, pt_error *err)
 {
     (void)b;
     (void)event;
-    return true;
+    (void)err;
+    *ret_done = true;
+    return PT_OK;
+}
+
+int64_t pt_cpu_event_ns(pt_backend *b, pt_event *event)
+{
+    (void)b;
+    return event->recorded_ns;
 }
 
 pt_status pt_cpu_finish(pt_backend *b, pt_error *err)

@@ -1,5 +1,5 @@
 /* What the CPU backends (ref, onednn) share: host memory that counts itself, events that are always
- * done, plain layouts, losses and flat-buffer maths. Private to src/backend. */
+ * reached, losses and flat-buffer maths. Private to src/backend. */
 #ifndef PIPETRAIN_BACKEND_CPU_H
 #define PIPETRAIN_BACKEND_CPU_H
 
@@ -12,7 +12,11 @@ typedef struct pt_cpu {
     size_t bytes_now, bytes_peak; /* of dev_new */
 } pt_cpu;
 
+/* Called when opening: refuses what no CPU backend can do. */
+pt_status pt_cpu_check_config(const pt_backend_config *config, const char *name, pt_error *err);
+
 /* Rows of pt_backend_row that are the same for every CPU backend. */
+pt_status pt_cpu_reserve(pt_backend *b, size_t bytes, size_t *ret_free, pt_error *err);
 pt_status pt_cpu_dev_new(pt_backend *b, size_t bytes, void **ret_dev, pt_error *err);
 void pt_cpu_dev_free(pt_backend *b, void *dev);
 pt_status pt_cpu_host_new(pt_backend *b, size_t bytes, void **ret_host, pt_error *err);
@@ -20,13 +24,18 @@ void pt_cpu_host_free(pt_backend *b, void *host);
 pt_status pt_cpu_copy(pt_backend *b, void *dst, const void *src, size_t bytes, pt_error *err);
 pt_status pt_cpu_event_new(pt_backend *b, pt_event **ret_event, pt_error *err);
 void pt_cpu_event_free(pt_backend *b, pt_event *event);
-pt_status pt_cpu_event_record(pt_backend *b, pt_event *event, pt_error *err);
-bool pt_cpu_event_done(pt_backend *b, pt_event *event);
+pt_status pt_cpu_event_record(pt_backend *b, pt_lane lane, pt_event *event, pt_error *err);
+pt_status pt_cpu_event_wait(pt_backend *b, pt_lane lane, pt_event *event, pt_error *err);
+pt_status pt_cpu_event_done(pt_backend *b, pt_event *event, bool *ret_done, pt_error *err);
+int64_t pt_cpu_event_ns(pt_backend *b, pt_event *event);
 pt_status pt_cpu_finish(pt_backend *b, pt_error *err);
 void pt_cpu_memory(const pt_backend *b, size_t *ret_now, size_t *ret_peak);
 
-pt_status pt_cpu_add(pt_backend *b, size_t n, const float *x, const float *y, float *out,
-                     pt_error *err);
+pt_status pt_cpu_add_flat(pt_backend *b, size_t n, const float *x, const float *y, float *out,
+                          pt_error *err);
+/* Values of CPUs are fp32 in any layout; what is padded is zero and stays so. */
+pt_status pt_cpu_add(pt_backend *b, const pt_layout *layout, const void *x, const void *y,
+                     void *out, pt_error *err);
 pt_status pt_cpu_axpby(pt_backend *b, size_t n, float a, const float *x, float c, const float *y,
                        float *out, pt_error *err);
 /* Blocks of 4,096 elements, summed in double, added in order: the bits do not depend on threads. */
@@ -34,14 +43,11 @@ pt_status pt_cpu_sum_of_squares(pt_backend *b, size_t n, const float *x, double 
                                 pt_error *err);
 /* velocity may be NULL when the rule has no momentum. */
 pt_status pt_cpu_sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *theta, float *velocity,
-                     const float *gradient, pt_error *err);
+                     const float *gradient, const pt_foresight *foresight, pt_error *err);
 
-/* Labels must name a class: PT_EINPUT says which sample's does not. Call it before pt_cpu_loss. */
-pt_status pt_cpu_loss_check(const pt_loss *loss, const pt_loss_args *args, pt_error *err);
-
-/* The losses on plain row-major predictions y (samples, shape) and, unless NULL, d_y. */
-void pt_cpu_loss(const pt_loss *loss, const pt_loss_args *args, const float *y, float *d_y,
-                 pt_loss_result *ret_result);
+/* The losses on plain row-major predictions y (samples, shape) and, unless NULL, d_y; fills
+ * *args->host_result. */
+void pt_cpu_loss(const pt_loss *loss, const pt_loss_args *args, const float *y, float *d_y);
 
 /* Dropout on plain row-major memory: out = x·m/(1-p). The mask is remade from the counter, so
  * nothing is saved; the gradient is the same map applied to d_out. */

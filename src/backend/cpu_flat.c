@@ -55,13 +55,19 @@ static void add_piece(void *context, int piece)
         out[i] = x[i] + y[i];
 }
 
-pt_status pt_cpu_add(pt_backend *b, size_t n, const float *x, const float *y, float *out,
-                     pt_error *err)
+pt_status pt_cpu_add_flat(pt_backend *b, size_t n, const float *x, const float *y, float *out,
+                          pt_error *err)
 {
     PT_TRY(check_size(n, err));
     sum_job job = {.n = n, .x = x, .y = y, .out = out};
     for_pieces(b, n, add_piece, &job);
     return PT_OK;
+}
+
+pt_status pt_cpu_add(pt_backend *b, const pt_layout *layout, const void *x, const void *y,
+                     void *out, pt_error *err)
+{
+    return pt_cpu_add_flat(b, layout->bytes / sizeof(float), x, y, out, err);
 }
 
 static void axpby_piece(void *context, int piece)
@@ -134,7 +140,22 @@ typedef struct sgd_job {
     size_t n;
     float *theta, *velocity;
     const float *gradient;
+    const pt_foresight *foresight; /* NULL: none */
 } sgd_job;
+
+/* While the piece is still in the cache; operation by operation as axpby does it. */
+static void foresee_piece(const sgd_job *job, size_t begin, size_t end)
+{
+    if (!job->foresight)
+        return;
+    const float a = job->foresight->a, b = job->foresight->b;
+    const float *theta = job->theta, *v = job->velocity;
+    float *out = job->foresight->dev_out;
+    for (size_t i = begin; v && i < end; i++)
+        out[i] = a * theta[i] + b * v[i];
+    for (size_t i = begin; !v && i < end; i++)
+        out[i] = a * theta[i];
+}
 
 static void plain_sgd_piece(void *context, int piece)
 {
@@ -146,6 +167,7 @@ static void plain_sgd_piece(void *context, int piece)
     float *theta = job->theta;
     for (size_t i = begin; i < end; i++)
         theta[i] = pt_element_sgd(lr, pt_element_gradient(scale, g[i], decay, theta[i]), theta[i]);
+    foresee_piece(job, begin, end);
 }
 
 static void momentum_sgd_piece(void *context, int piece)
@@ -161,6 +183,7 @@ static void momentum_sgd_piece(void *context, int piece)
         float d = pt_element_gradient(scale, g[i], decay, theta[i]);
         theta[i] = pt_element_momentum(lr, momentum, d, &v[i], theta[i]);
     }
+    foresee_piece(job, begin, end);
 }
 
 static void nesterov_piece(void *context, int piece)
@@ -176,16 +199,17 @@ static void nesterov_piece(void *context, int piece)
         float d = pt_element_gradient(scale, g[i], decay, theta[i]);
         theta[i] = pt_element_nesterov(lr, momentum, d, &v[i], theta[i]);
     }
+    foresee_piece(job, begin, end);
 }
 
 pt_status pt_cpu_sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *theta, float *velocity,
-                     const float *gradient, pt_error *err)
+                     const float *gradient, const pt_foresight *foresight, pt_error *err)
 {
     PT_TRY(check_size(n, err));
     if (!velocity && rule->momentum != 0.0f)
         return pt_fail(err, PT_EINTERNAL, "SGD with momentum %g has no velocity buffer",
                        (double)rule->momentum);
-    sgd_job job = {*rule, n, theta, velocity, gradient};
+    sgd_job job = {*rule, n, theta, velocity, gradient, foresight};
     if (!velocity)
         for_pieces(b, n, plain_sgd_piece, &job);
     else

@@ -10,20 +10,6 @@
 #include "kernels/elements.h"
 #include "pipetrain/rng.h"
 
-pt_status pt_cpu_loss_check(const pt_loss *loss, const pt_loss_args *args, pt_error *err)
-{
-    if (loss->kind != PT_LOSS_CROSS_ENTROPY)
-        return PT_OK;
-    int64_t classes = pt_shape_elements(&loss->shape);
-    for (int n = 0; n < args->samples; n++)
-        if (args->label[n] < 0 || args->label[n] >= classes)
-            return pt_fail(err, PT_EINPUT,
-                           "sample %d of the micro-batch has label %d, but the model gives %lld "
-                           "classes (0 … %lld); widen the last layer or check the labels",
-                           n, (int)args->label[n], (long long)classes, (long long)classes - 1);
-    return PT_OK;
-}
-
 static int64_t first_max(const float *y, int64_t n)
 {
     int64_t best = 0;
@@ -64,8 +50,7 @@ static double mean_square(int64_t features, const float *y, const float *target,
     return sum / (double)features;
 }
 
-void pt_cpu_loss(const pt_loss *loss, const pt_loss_args *args, const float *y, float *d_y,
-                 pt_loss_result *ret_result)
+void pt_cpu_loss(const pt_loss *loss, const pt_loss_args *args, const float *y, float *d_y)
 {
     int64_t width = pt_shape_elements(&loss->shape);
     pt_loss_result result = {0, 0};
@@ -74,16 +59,16 @@ void pt_cpu_loss(const pt_loss *loss, const pt_loss_args *args, const float *y, 
         float *d_row = d_y ? d_y + n * width : NULL;
         if (loss->kind == PT_LOSS_MSE) {
             result.loss +=
-                mean_square(width, row, args->target + n * width, (double)args->scale, d_row);
+                mean_square(width, row, args->dev_target + n * width, (double)args->scale, d_row);
             continue;
         }
-        int32_t label = args->label[n];
+        int32_t label = args->dev_label[n];
         assert(label >= 0 && label < width);
         result.correct += first_max(row, width) == label;
         result.loss +=
             cross_entropy(loss->smoothing, width, row, label, (double)args->scale, d_row);
     }
-    *ret_result = result;
+    *args->host_result = result;
 }
 
 /* One row of the micro-batch: x and out have `elements` elements. */
@@ -94,7 +79,7 @@ static void dropout_sample(const pt_op *op, const pt_kernel_args *args, int n, i
     const float scale = (float)(1 / (1 - op->p));
     pt_rng rng;
     pt_rng_init(&rng, args->seed, PT_RNG_DROPOUT, (uint64_t)op->layer << 32 | args->epoch,
-                args->sample[n]);
+                args->dev_sample[n]);
     for (int64_t e = 0; e < elements; e += 4) {
         uint32_t block[4];
         pt_rng_block_at(&rng, (uint32_t)(e / 4), block);

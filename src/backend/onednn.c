@@ -48,6 +48,7 @@ static dnnl_status_t make_attributes(pt_dnn *dnn)
 static pt_status open_backend(const pt_backend_config *config, pt_backend **ret_backend,
                               pt_error *err)
 {
+    PT_TRY(pt_cpu_check_config(config, pt_backend_onednn.name, err));
     pt_dnn *dnn = calloc(1, sizeof *dnn);
     if (!dnn)
         return pt_fail(err, PT_ENOMEM, "no memory for the onednn backend");
@@ -144,7 +145,8 @@ static const pt_dnn_kind *const kinds[PT_OP_KINDS] = {
 
 static bool supports(const pt_op *op)
 {
-    return op->kind < PT_OP_KINDS && kinds[op->kind];
+    bool longer = op->kind == PT_OP_BATCH_NORM && (op->relu || op->n_inputs > 1);
+    return op->kind < PT_OP_KINDS && kinds[op->kind] && !longer;
 }
 
 static void release_kernel(pt_kernel *kernel)
@@ -259,6 +261,7 @@ const pt_backend_row pt_backend_onednn = {
     .help = "oneDNN, fast on CPUs",
     .open = open_backend,
     .close = close_backend,
+    .reserve = pt_cpu_reserve,
     .dev_new = pt_cpu_dev_new,
     .dev_free = pt_cpu_dev_free,
     .host_new = pt_cpu_host_new,
@@ -266,10 +269,14 @@ const pt_backend_row pt_backend_onednn = {
     .upload = pt_cpu_copy,
     .download = pt_cpu_copy,
     .copy = pt_cpu_copy,
+    .copy_in = pt_cpu_copy,
+    .copy_out = pt_cpu_copy,
     .event_new = pt_cpu_event_new,
     .event_free = pt_cpu_event_free,
     .event_record = pt_cpu_event_record,
+    .event_wait = pt_cpu_event_wait,
     .event_done = pt_cpu_event_done,
+    .event_ns = pt_cpu_event_ns,
     .finish = pt_cpu_finish,
     .plain_layout = plain_layout,
     .layout_free = layout_free,
@@ -287,6 +294,7 @@ const pt_backend_row pt_backend_onednn = {
     .axpby = pt_cpu_axpby,
     .sum_of_squares = pt_cpu_sum_of_squares,
     .sgd = pt_cpu_sgd,
+    .on_device = false,
     .memory = pt_cpu_memory,
     .describe = describe,
 };

@@ -152,8 +152,7 @@ pt_status pt_dnn_move(pt_dnn *dnn, const dnnl_memory_desc_t *from, const void *s
                       const dnnl_memory_desc_t *to, void *dst, pt_error *err);
 void pt_dnn_cached_free(pt_dnn_cached *cached);
 
-pt_status pt_dnn_loss(pt_backend *b, const pt_loss *loss, const pt_loss_args *args,
-                      pt_loss_result *ret_result, pt_error *err);
+pt_status pt_dnn_loss(pt_backend *b, const pt_loss *loss, const pt_loss_args *args, pt_error *err);
 
 /* ---- kernels ----------------------------------------------------------------------------------
  */

@@ -216,8 +216,7 @@ pt_status pt_dnn_move(pt_dnn *dnn, const dnnl_memory_desc_t *from, const void *s
 
 /* Vectors are plain, so this is for predictions that are images. */
 static pt_status loss_of_image(pt_dnn *dnn, const pt_loss *loss, const pt_loss_args *args,
-                               const dnnl_memory_desc_t *md, pt_loss_result *ret_result,
-                               pt_error *err)
+                               const dnnl_memory_desc_t *md, pt_error *err)
 {
     dnnl_memory_desc_t plain;
     pt_dnn_cached *in = NULL, *out = NULL;
@@ -233,21 +232,16 @@ static pt_status loss_of_image(pt_dnn *dnn, const pt_loss *loss, const pt_loss_a
     float *y = (float *)(dnn->rooms + pad);
     float *d_y = args->dev_d_y ? (float *)(dnn->rooms + pad + bytes) : NULL;
     PT_TRY(pt_dnn_call_run(&in->reorder, (const void *const[]){args->dev_y, y}, err));
-    pt_loss_result result;
-    pt_cpu_loss(loss, args, y, d_y, &result);
-    if (d_y)
-        PT_TRY(pt_dnn_call_run(&out->reorder, (const void *const[]){d_y, args->dev_d_y}, err));
-    *ret_result = result;
-    return PT_OK;
+    pt_cpu_loss(loss, args, y, d_y);
+    return d_y ? pt_dnn_call_run(&out->reorder, (const void *const[]){d_y, args->dev_d_y}, err)
+               : PT_OK;
 }
 
-pt_status pt_dnn_loss(pt_backend *b, const pt_loss *loss, const pt_loss_args *args,
-                      pt_loss_result *ret_result, pt_error *err)
+pt_status pt_dnn_loss(pt_backend *b, const pt_loss *loss, const pt_loss_args *args, pt_error *err)
 {
     const dnnl_memory_desc_t *md = &((const pt_dnn_layout *)args->layout)->md;
-    PT_TRY(pt_cpu_loss_check(loss, args, err));
     if (!pt_dnn_is_plain(md))
-        return loss_of_image((pt_dnn *)b, loss, args, md, ret_result, err);
-    pt_cpu_loss(loss, args, args->dev_y, args->dev_d_y, ret_result);
+        return loss_of_image((pt_dnn *)b, loss, args, md, err);
+    pt_cpu_loss(loss, args, args->dev_y, args->dev_d_y);
     return PT_OK;
 }

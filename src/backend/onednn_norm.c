@@ -181,8 +181,8 @@ static pt_status backward_input(pt_dnn_kernel *k, const pt_kernel_args *args, pt
         PT_TRY(pt_dnn_port_give(&n->d_in, args->dev_d_in[0], err));
     for (int i = 0; i < 2 && args->accumulate; i++)
         if (args->dev_d_param[i])
-            PT_TRY(pt_cpu_add(k->base.backend, (size_t)k->base.op.in[0].dims[0],
-                              args->dev_d_param[i], d_param[i], args->dev_d_param[i], err));
+            PT_TRY(pt_cpu_add_flat(k->base.backend, (size_t)k->base.op.in[0].dims[0],
+                                   args->dev_d_param[i], d_param[i], args->dev_d_param[i], err));
     return PT_OK;
 }
 

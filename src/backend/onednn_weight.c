@@ -213,5 +213,6 @@ pt_status pt_dnn_weighted_backward_weight(pt_dnn_kernel *k, const pt_kernel_args
                                (const void *const[]){weight_room, d_weight}, err));
     if (!args->accumulate || !k->base.op.bias)
         return PT_OK;
-    return pt_cpu_add(k->base.backend, (size_t)k->base.op.features, d_bias, bias_room, d_bias, err);
+    return pt_cpu_add_flat(k->base.backend, (size_t)k->base.op.features, d_bias, bias_room, d_bias,
+                           err);
 }

@@ -51,6 +51,7 @@ int64_t pt_ref_out_elements(const pt_kernel *k)
 
 static pt_status ref_open(const pt_backend_config *config, pt_backend **ret_backend, pt_error *err)
 {
+    PT_TRY(pt_cpu_check_config(config, pt_backend_ref.name, err));
     ref_backend *ref = calloc(1, sizeof *ref);
     if (!ref)
         return pt_fail(err, PT_ENOMEM, "no memory for the ref backend");
@@ -150,7 +151,8 @@ static pt_status ref_plan(pt_backend *b, const pt_op *op, int samples, pt_mode m
         .op = *op,
         .samples = samples,
         .mode = mode,
-        .flags = train ? functions->train_flags : functions->eval_flags,
+        .flags = train ? functions->train_flags | (op->relu ? functions->relu_flags : 0)
+                       : functions->eval_flags,
         .out = &kernel->out,
         .saved_bytes = train && functions->saved ? functions->saved(op, samples) : 0,
     };
@@ -206,11 +208,11 @@ static pt_status ref_backward_weight(pt_kernel *k, const pt_kernel_args *args, p
 }
 
 static pt_status ref_loss(pt_backend *b, const pt_loss *loss, const pt_loss_args *args,
-                          pt_loss_result *ret_result, pt_error *err)
+                          pt_error *err)
 {
     (void)b;
-    PT_TRY(pt_cpu_loss_check(loss, args, err));
-    pt_cpu_loss(loss, args, args->dev_y, args->dev_d_y, ret_result);
+    (void)err;
+    pt_cpu_loss(loss, args, args->dev_y, args->dev_d_y);
     return PT_OK;
 }
 
@@ -219,6 +221,7 @@ const pt_backend_row pt_backend_ref = {
     .help = "plain C, slow and exact: the oracle for the others",
     .open = ref_open,
     .close = ref_close,
+    .reserve = pt_cpu_reserve,
     .dev_new = pt_cpu_dev_new,
     .dev_free = pt_cpu_dev_free,
     .host_new = pt_cpu_host_new,
@@ -226,10 +229,14 @@ const pt_backend_row pt_backend_ref = {
     .upload = pt_cpu_copy,
     .download = pt_cpu_copy,
     .copy = pt_cpu_copy,
+    .copy_in = pt_cpu_copy,
+    .copy_out = pt_cpu_copy,
     .event_new = pt_cpu_event_new,
     .event_free = pt_cpu_event_free,
     .event_record = pt_cpu_event_record,
+    .event_wait = pt_cpu_event_wait,
     .event_done = pt_cpu_event_done,
+    .event_ns = pt_cpu_event_ns,
     .finish = pt_cpu_finish,
     .plain_layout = ref_plain_layout,
     .layout_free = ref_layout_free,
@@ -247,6 +254,7 @@ const pt_backend_row pt_backend_ref = {
     .axpby = pt_cpu_axpby,
     .sum_of_squares = pt_cpu_sum_of_squares,
     .sgd = pt_cpu_sgd,
+    .on_device = false,
     .memory = pt_cpu_memory,
     .describe = ref_describe,
 };

@@ -10,6 +10,7 @@
 /* What ref does for one kind. */
 typedef struct pt_ref_op {
     unsigned train_flags, eval_flags;
+    unsigned relu_flags; /* and these in training, when the op ends in relu */
     size_t (*saved)(const pt_op *op, int samples); /* bytes; NULL: none */
     void (*forward)(const pt_kernel *k, const pt_kernel_args *args);
     void (*backward_input)(const pt_kernel *k, const pt_kernel_args *args);

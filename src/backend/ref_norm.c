@@ -1,4 +1,5 @@
 /* batch-norm: y = w[c]·x̂ + b[c], x̂ = (x - mean_c)/sqrt(var_c + eps)   x (N,C,H,W) or (N,C)
+ * and its longer forms, y = relu(y + z).
  *
  * S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015, algorithm 1 and the gradients of section
  * 3. A training forward saves mean and 1/sqrt(var + eps) of each channel, in double. */
@@ -59,6 +60,22 @@ static void statistics(const pt_ref_job *job, const channel *at, int c, double *
     saved[2 * c + 1] = *ret_inverse = 1 / sqrt(variance + op->eps);
 }
 
+/* What comes behind batch-norm: the bits of add and relu as ops of their own. */
+static float behind(const pt_ref_job *job, int64_t i, float y)
+{
+    const float *z = job->args->dev_in[1];
+    if (job->k->op.n_inputs > 1)
+        y += z[i];
+    return job->k->op.relu && y <= 0 ? 0 : y;
+}
+
+/* The gradient of batch-norm itself, from that of what came behind it. */
+static float before(const pt_ref_job *job, int64_t i)
+{
+    const float *y = job->args->dev_out, *dy = job->args->dev_d_out;
+    return job->k->op.relu && y[i] <= 0 ? 0 : dy[i];
+}
+
 static void forward_channel(void *context, int c)
 {
     const pt_ref_job *job = context;
@@ -77,7 +94,7 @@ static void forward_channel(void *context, int c)
     for (int64_t n = 0; n < at.samples; n++)
         for (int64_t e = at.first; e < at.first + at.area; e++) {
             int64_t i = n * at.step + e;
-            y[i] = (float)(w * ((double)x[i] - mean) * inverse + b);
+            y[i] = behind(job, i, (float)(w * ((double)x[i] - mean) * inverse + b));
         }
 }
 
@@ -94,13 +111,17 @@ static void backward_channel(void *context, int c)
     const channel at = channel_of(job->k, c);
     const double *saved = args->dev_saved;
     const double mean = saved[2 * c], inverse = saved[2 * c + 1];
-    const float *x = args->dev_in[0], *dy = args->dev_d_out;
+    const float *x = args->dev_in[0];
+    float *dz = args->dev_d_in[1];
     double dw = 0, db = 0;
     for (int64_t n = 0; n < at.samples; n++)
         for (int64_t e = at.first; e < at.first + at.area; e++) {
             int64_t i = n * at.step + e;
-            db += (double)dy[i];
-            dw += (double)dy[i] * ((double)x[i] - mean) * inverse;
+            const double dy = (double)before(job, i);
+            db += dy;
+            dw += dy * ((double)x[i] - mean) * inverse;
+            if (dz)
+                dz[i] = before(job, i);
         }
     pt_ref_store(&args->dev_d_param[0][c], dw, args->accumulate);
     pt_ref_store(&args->dev_d_param[1][c], db, args->accumulate);
@@ -112,7 +133,8 @@ static void backward_channel(void *context, int c)
         for (int64_t e = at.first; e < at.first + at.area; e++) {
             int64_t i = n * at.step + e;
             double normal = ((double)x[i] - mean) * inverse;
-            dx[i] = (float)(scale * ((double)dy[i] - db / at.count - normal * dw / at.count));
+            double dy = (double)before(job, i);
+            dx[i] = (float)(scale * (dy - db / at.count - normal * dw / at.count));
         }
 }
 
@@ -130,6 +152,7 @@ static size_t saved(const pt_op *op, int samples)
 const pt_ref_op pt_ref_batch_norm = {
     .train_flags = PT_READS_INPUT_FOR_INPUT,
     .eval_flags = PT_MAY_RUN_IN_PLACE,
+    .relu_flags = PT_READS_OUTPUT_FOR_INPUT,
     .saved = saved,
     .forward = forward,
     .backward_input = backward,

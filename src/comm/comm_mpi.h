@@ -26,6 +26,8 @@ struct pt_world {
     MPI_Comm comms[PT_PURPOSES];
     MPI_Comm meeting;      /* where two ranks agree on a link, and parent of what is made later */
     MPI_Request *requests; /* `size` for each purpose: one collective at a time on each */
+    struct pt_link *links; /* all that are open */
+    int put_off;           /* sends and releases that they have put off */
     char host[MPI_MAX_PROCESSOR_NAME];
     char library[PT_LIBRARY_TEXT];
 };
@@ -38,6 +40,11 @@ pt_status pt_comm_check(pt_world *world, int code, const char *doing, pt_error *
 void pt_comm_pause(const pt_world *world, int64_t *since_ns);
 /* PT_EINTERRUPTED once the stop flag is set, or another rank has said that it ends the run. */
 pt_status pt_comm_stopped(const pt_world *world, pt_error *err);
+/* What every wait does between two looks: watches for the end of the run, carries out what links
+ * have put off, and pauses. */
+pt_status pt_comm_turn(pt_world *world, int64_t *since_ns, pt_error *err);
+/* Carries out what the links of this world have put off, as far as it is ready; never waits. */
+pt_status pt_comm_carry_out(pt_world *world, pt_error *err);
 /* Waits for one request; looks at it before it looks at the stop flag. */
 pt_status pt_comm_wait(pt_world *world, MPI_Request *request, MPI_Status *ret_status,
                        pt_error *err);

@@ -7,131 +7,18 @@
  * at once and pile up at the receiver. Large messages cost the same either way; `blocking` only
  * adds the wait inside pt_link_send.
  *
- *   sender's ring   next: slot to take            held: 1 between send_slot and send
- *   receiver's ring next: slot that comes next    held: received, not yet released; the oldest of
- *                                                 them is slot next - held
- *
  * A message goes in chunks of at most world->chunk_bytes. The receiver has posted as many as its
  * slot could need before it knows the length, so the sender always sends that many: empty ones at
- * the end. All carry the slot's number as their tag and arrive in order. */
-#include "comm_mpi.h"
+ * the end. All carry the slot's number as their tag and arrive in order.
+ * link_mpi.h draws the rings. */
+#include "link_mpi.h"
 
 #include <stdlib.h>
-
-#include "pipetrain/clock.h"
-#include "pipetrain/link.h"
-
-enum { SENDER = 0, RECEIVER = 1 }; /* ranks in the link's communicator */
-
-struct pt_link {
-    pt_world *world;
-    pt_link_spec spec;
-    MPI_Comm comm;
-    bool is_sender;
-    int chunks;            /* messages per slot */
-    MPI_Request *requests; /* slots x chunks */
-    size_t *arrived;       /* bytes, per slot, of the chunks that have come (receiver) */
-    int next, held;
-    int64_t receive_wait_ns, send_wait_ns;
-};
-
-/* ---- slots ------------------------------------------------------------------------------------*/
-
-static char *slot_at(const pt_link *link, int slot)
-{
-    return (char *)link->spec.buffer + (size_t)slot * link->spec.slot_bytes;
-}
-
-static MPI_Request *requests_of(const pt_link *link, int slot)
-{
-    return link->requests + (size_t)slot * (size_t)link->chunks;
-}
-
-/* Bytes of chunk c in a message of `bytes`: 0 after its end. */
-static int chunk_bytes(const pt_link *link, size_t bytes, int c)
-{
-    size_t begin = (size_t)c * link->world->chunk_bytes;
-    if (begin >= bytes)
-        return 0;
-    return (int)(bytes - begin < link->world->chunk_bytes ? bytes - begin
-                                                          : link->world->chunk_bytes);
-}
-
-static pt_status start_slot(pt_link *link, int slot, size_t bytes, pt_error *err)
-{
-    link->arrived[slot] = 0;
-    char *at = slot_at(link, slot);
-    for (int c = 0; c < link->chunks; c++) {
-        int count = chunk_bytes(link, bytes, c);
-        MPI_Request *request = requests_of(link, slot) + c;
-        int code = link->is_sender
-                       ? MPI_Issend(at, count, MPI_BYTE, RECEIVER, slot, link->comm, request)
-                       : MPI_Irecv(at, count, MPI_BYTE, SENDER, slot, link->comm, request);
-        PT_TRY(pt_comm_check(link->world, code, link->is_sender ? "sending" : "posting a receive",
-                             err));
-        at += count;
-    }
-    return PT_OK;
-}
-
-/* Has the slot's message left, or come? */
-static pt_status test_slot(pt_link *link, int slot, bool *ret_done, pt_error *err)
-{
-    bool all_done = true;
-    for (int c = 0; c < link->chunks; c++) {
-        MPI_Request *request = requests_of(link, slot) + c;
-        MPI_Status status;
-        int done = 0, count = 0;
-        if (*request == MPI_REQUEST_NULL)
-            continue;
-        int code = MPI_Test(request, &done, &status);
-        PT_TRY(pt_comm_check(link->world, code, link->is_sender ? "sending" : "receiving", err));
-        all_done = all_done && done;
-        if (done && !link->is_sender) {
-            MPI_Get_count(&status, MPI_BYTE, &count);
-            link->arrived[slot] += (size_t)count;
-        }
-    }
-    *ret_done = all_done;
-    return PT_OK;
-}
-
-static pt_status wait_slot(pt_link *link, int slot, pt_error *err)
-{
-    bool done = false;
-    int64_t since = 0;
-    pt_status status = test_slot(link, slot, &done, err);
-    if (status == PT_OK && done)
-        return PT_OK;
-    int64_t began = pt_clock_ns();
-    while (status == PT_OK && !done) {
-        status = pt_comm_stopped(link->world, err);
-        if (status != PT_OK)
-            break;
-        pt_comm_pause(link->world, &since);
-        status = test_slot(link, slot, &done, err);
-    }
-    *(link->is_sender ? &link->send_wait_ns : &link->receive_wait_ns) += pt_clock_ns() - began;
-    return status;
-}
-
-static int after(const pt_link *link, int slot)
-{
-    return (slot + 1) % link->spec.slots;
-}
-
-/* Says on which link something happened. */
-static pt_status name_link(const pt_link *link, pt_status status, pt_error *err)
-{
-    if (status != PT_OK && err)
-        pt_fail_within(err, "link from rank %d to rank %d", link->spec.from, link->spec.to);
-    return status;
-}
 
 /* A call that the schedule should never lead to. */
 static pt_status misused(const pt_link *link, const char *what, pt_error *err)
 {
-    return name_link(link, pt_fail(err, PT_EINTERNAL, "%s", what), err);
+    return pt_link_name(link, pt_fail(err, PT_EINTERNAL, "%s", what), err);
 }
 
 /* ---- opening ----------------------------------------------------------------------------------*/
@@ -213,9 +100,10 @@ static pt_status make_slots(pt_link *link, pt_error *err)
     size_t n = (size_t)link->spec.slots * (size_t)link->chunks;
     link->requests = malloc(n * sizeof *link->requests);
     link->arrived = calloc((size_t)link->spec.slots, sizeof *link->arrived);
+    link->put_off = calloc((size_t)link->spec.slots, sizeof *link->put_off);
     for (size_t i = 0; link->requests && i < n; i++)
         link->requests[i] = MPI_REQUEST_NULL;
-    if (!link->requests || !link->arrived)
+    if (!link->requests || !link->arrived || !link->put_off)
         return pt_fail(err, PT_ENOMEM, "no memory for %d slots", link->spec.slots);
     return PT_OK;
 }
@@ -230,16 +118,17 @@ pt_status pt_link_open(pt_world *world, const pt_link_spec *spec, pt_link **ret_
                       .spec = *spec,
                       .comm = MPI_COMM_NULL,
                       .is_sender = world->rank == spec->from};
+    pt_link_join_world(link);
     PT_GOTO(status, check_spec(world, spec, err));
     PT_GOTO(status, make_slots(link, err));
     PT_GOTO(status, meet_other_end(world, spec, err));
     PT_GOTO(status, pt_comm_pair(world, spec->from, spec->to, &link->comm, err));
     for (int s = 0; s < spec->slots && !link->is_sender; s++)
-        PT_GOTO(status, start_slot(link, s, spec->slot_bytes, err));
+        PT_GOTO(status, pt_link_slot_start(link, s, spec->slot_bytes, NULL, err));
     *ret_link = link;
 out:
     if (status != PT_OK) {
-        name_link(link, status, err);
+        pt_link_name(link, status, err);
         pt_link_close(link);
     }
     return status;
@@ -251,9 +140,11 @@ void pt_link_close(pt_link *link)
         return;
     if (link->requests && link->comm != MPI_COMM_NULL)
         pt_comm_drop(link->requests, link->spec.slots * link->chunks);
+    pt_link_leave_world(link);
     pt_comm_free(link->world, &link->comm);
     free(link->requests);
     free(link->arrived);
+    free(link->put_off);
     free(link);
 }
 
@@ -263,29 +154,30 @@ pt_status pt_link_send_slot(pt_link *link, void **ret_buffer, pt_error *err)
 {
     if (!link->is_sender || link->held > 0)
         return misused(link, "a slot is taken twice, or by the receiver", err);
-    PT_TRY(name_link(link, wait_slot(link, link->next, err), err));
+    PT_TRY(pt_link_name(link, pt_link_slot_wait(link, link->next, err), err));
     link->held = 1;
-    *ret_buffer = slot_at(link, link->next);
+    *ret_buffer = pt_link_slot_at(link, link->next);
     return PT_OK;
 }
 
-pt_status pt_link_send(pt_link *link, size_t bytes, pt_error *err)
+pt_status pt_link_send(pt_link *link, size_t bytes, const pt_link_ready *ready, pt_error *err)
 {
     if (!link->is_sender || link->held == 0)
         return misused(link, "a slot is sent that was not taken", err);
     if (bytes > link->spec.slot_bytes)
         return misused(link, "a message is longer than its slot", err);
     int slot = link->next;
-    PT_TRY(name_link(link, start_slot(link, slot, bytes, err), err));
+    PT_TRY(pt_link_slot_start(link, slot, bytes, ready, err));
     link->held = 0;
-    link->next = after(link, slot);
-    return link->spec.blocking ? name_link(link, wait_slot(link, slot, err), err) : PT_OK;
+    link->next = pt_link_slot_after(link, slot, 1);
+    return link->spec.blocking ? pt_link_name(link, pt_link_slot_wait(link, slot, err), err)
+                               : PT_OK;
 }
 
 pt_status pt_link_flush(pt_link *link, pt_error *err)
 {
     for (int s = 0; link->is_sender && s < link->spec.slots; s++)
-        PT_TRY(name_link(link, wait_slot(link, s, err), err));
+        PT_TRY(pt_link_name(link, pt_link_slot_wait(link, s, err), err));
     return PT_OK;
 }
 
@@ -296,36 +188,38 @@ pt_status pt_link_receive(pt_link *link, size_t bytes, const void **ret_buffer, 
     int slot = link->next;
     if (link->is_sender || link->held == link->spec.slots)
         return misused(link, "every slot is received and none released", err);
-    PT_TRY(name_link(link, wait_slot(link, slot, err), err));
+    PT_TRY(pt_link_name(link, pt_link_slot_wait(link, slot, err), err));
     if (link->arrived[slot] != bytes)
-        return name_link(link,
-                         pt_fail(err, PT_ECOMM,
-                                 "%zu bytes came where %zu are due: the two ranks are not running "
-                                 "the same list",
-                                 link->arrived[slot], bytes),
-                         err);
+        return pt_link_name(
+            link,
+            pt_fail(err, PT_ECOMM,
+                    "%zu bytes came where %zu are due: the two ranks are not running "
+                    "the same list",
+                    link->arrived[slot], bytes),
+            err);
     link->held++;
-    link->next = after(link, slot);
-    *ret_buffer = slot_at(link, slot);
+    link->next = pt_link_slot_after(link, slot, 1);
+    *ret_buffer = pt_link_slot_at(link, slot);
     return PT_OK;
 }
 
-pt_status pt_link_release(pt_link *link, pt_error *err)
+pt_status pt_link_release(pt_link *link, const pt_link_ready *ready, pt_error *err)
 {
     if (link->is_sender || link->held == 0)
         return misused(link, "a slot is released that was not received", err);
-    int oldest = (link->next - link->held + link->spec.slots) % link->spec.slots;
+    int oldest = pt_link_slot_after(link, link->next, -link->held);
     link->held--;
-    return name_link(link, start_slot(link, oldest, link->spec.slot_bytes, err), err);
+    return pt_link_slot_start(link, oldest, link->spec.slot_bytes, ready, err);
 }
 
 /* ---- both -------------------------------------------------------------------------------------*/
 
 pt_status pt_link_poll(pt_link *link, pt_error *err)
 {
+    PT_TRY(pt_link_carry_out(link, err));
     for (int s = 0; s < link->spec.slots; s++) {
         bool done = false;
-        PT_TRY(name_link(link, test_slot(link, s, &done, err), err));
+        PT_TRY(pt_link_name(link, pt_link_slot_test(link, s, &done, err), err));
     }
     return PT_OK;
 }

@@ -87,6 +87,11 @@ const char *pt_world_host(const pt_world *world)
     return world->host;
 }
 
+bool pt_world_knows_devices(void)
+{
+    return false;
+}
+
 bool pt_world_under_mpirun(const pt_world *world)
 {
     (void)world;
@@ -212,9 +217,9 @@ pt_status pt_link_send_slot(pt_link *link, void **ret_buffer, pt_error *err)
     return no_link(err);
 }
 
-pt_status pt_link_send(pt_link *link, size_t bytes, pt_error *err)
+pt_status pt_link_send(pt_link *link, size_t bytes, const pt_link_ready *ready, pt_error *err)
 {
-    (void)link, (void)bytes;
+    (void)link, (void)bytes, (void)ready;
     return no_link(err);
 }
 
@@ -224,9 +229,9 @@ pt_status pt_link_receive(pt_link *link, size_t bytes, const void **ret_buffer, 
     return no_link(err);
 }
 
-pt_status pt_link_release(pt_link *link, pt_error *err)
+pt_status pt_link_release(pt_link *link, const pt_link_ready *ready, pt_error *err)
 {
-    (void)link;
+    (void)link, (void)ready;
     return no_link(err);
 }
 

@@ -53,6 +53,18 @@ pt_status pt_comm_stopped(const pt_world *world, pt_error *err)
     return PT_OK;
 }
 
+/* A message that is put off waits for a device, which takes µs: no sleep may lie between. */
+pt_status pt_comm_turn(pt_world *world, int64_t *since_ns, pt_error *err)
+{
+    PT_TRY(pt_comm_stopped(world, err));
+    PT_TRY(pt_comm_carry_out(world, err));
+    if (world->put_off > 0)
+        sched_yield();
+    else
+        pt_comm_pause(world, since_ns);
+    return PT_OK;
+}
+
 pt_status pt_comm_wait(pt_world *world, MPI_Request *request, MPI_Status *ret_status, pt_error *err)
 {
     int64_t since = 0;
@@ -62,8 +74,7 @@ pt_status pt_comm_wait(pt_world *world, MPI_Request *request, MPI_Status *ret_st
         PT_TRY(pt_comm_check(world, code, "waiting for a message", err));
         if (done)
             return PT_OK;
-        PT_TRY(pt_comm_stopped(world, err));
-        pt_comm_pause(world, &since);
+        PT_TRY(pt_comm_turn(world, &since, err));
     }
 }
 

@@ -5,7 +5,7 @@
 
 static pt_status sgd_like(pt_backend *b, const pt_optimizer_spec *spec, bool nesterov, double lr,
                           double scale, size_t n, float *dev_theta, float *dev_velocity,
-                          const float *dev_gradient, pt_error *err)
+                          const float *dev_gradient, const pt_foresight *foresight, pt_error *err)
 {
     pt_sgd rule = {
         .lr = (float)lr,
@@ -14,23 +14,24 @@ static pt_status sgd_like(pt_backend *b, const pt_optimizer_spec *spec, bool nes
         .scale = (float)scale,
         .nesterov = nesterov,
     };
-    return b->row->sgd(b, n, &rule, dev_theta, dev_velocity, dev_gradient, err);
+    return b->row->sgd(b, n, &rule, dev_theta, dev_velocity, dev_gradient, foresight, err);
 }
 
 static pt_status sgd_step(pt_backend *b, const pt_optimizer_spec *spec, double lr, double scale,
                           size_t n, float *dev_theta, float *const dev_state[],
-                          const float *dev_gradient, pt_error *err)
+                          const float *dev_gradient, const pt_foresight *foresight, pt_error *err)
 {
     return sgd_like(b, spec, /*nesterov=*/false, lr, scale, n, dev_theta, dev_state[0],
-                    dev_gradient, err);
+                    dev_gradient, foresight, err);
 }
 
 static pt_status nesterov_step(pt_backend *b, const pt_optimizer_spec *spec, double lr,
                                double scale, size_t n, float *dev_theta, float *const dev_state[],
-                               const float *dev_gradient, pt_error *err)
+                               const float *dev_gradient, const pt_foresight *foresight,
+                               pt_error *err)
 {
     return sgd_like(b, spec, /*nesterov=*/true, lr, scale, n, dev_theta, dev_state[0], dev_gradient,
-                    err);
+                    foresight, err);
 }
 
 /* One line a row; the table and the list of names are both made of it. */

@@ -29,6 +29,35 @@ static pt_status between_ops(void *context, pt_error *err)
 /* ---- life -------------------------------------------------------------------------------------
  */
 
+/* Memory and events of a link's slots. */
+static pt_status new_slots(pt_engine *e, int link, pt_link_spec *spec, pt_error *err)
+{
+    pt_backend *b = e->spec.backend;
+    size_t n = (size_t)spec->slots, bytes = n * spec->slot_bytes;
+    PT_TRY(e->spec.device_links ? b->row->dev_new(b, bytes, &e->buffers[link], err)
+                                : b->row->host_new(b, bytes, &e->buffers[link], err));
+    if (e->spec.device_links)
+        PT_TRY(b->row->finish(b, err)); /* MPI knows no lanes: its bytes come after the zeros */
+    spec->buffer = e->buffers[link];
+    e->slot_events[link] = calloc(n, sizeof *e->slot_events[link]);
+    if (!e->slot_events[link])
+        return pt_fail(err, PT_ENOMEM, "no memory for a link");
+    for (size_t i = 0; i < n; i++) {
+        e->slot_events[link][i].backend = b;
+        PT_TRY(b->row->event_new(b, &e->slot_events[link][i].event, err));
+    }
+    return PT_OK;
+}
+
+static void free_slots(pt_engine *e, int link)
+{
+    pt_backend *b = e->spec.backend;
+    (e->spec.device_links ? b->row->dev_free : b->row->host_free)(b, e->buffers[link]);
+    for (int i = 0; e->slot_events[link] && i < e->spec.link_slots; i++)
+        b->row->event_free(b, e->slot_events[link][i].event);
+    free(e->slot_events[link]);
+}
+
 /* Links are opened edge by edge, so that both ends come to each in the same order. */
 static pt_status open_links(pt_engine *e, pt_error *err)
 {
@@ -53,10 +82,7 @@ static pt_status open_links(pt_engine *e, pt_error *err)
             .slot_bytes = pt_stage_message_bytes(e->spec.stage, behind),
             .blocking = e->spec.blocking_sends,
         };
-        pt_backend *b = e->spec.backend;
-        PT_TRY(b->row->host_new(b, (size_t)spec.slots * spec.slot_bytes, &e->buffers[order[i].link],
-                                err));
-        spec.buffer = e->buffers[order[i].link];
+        PT_TRY(new_slots(e, order[i].link, &spec, err));
         PT_TRY(pt_link_open(e->spec.world, &spec, &e->links[order[i].link], err));
     }
     return PT_OK;
@@ -66,22 +92,13 @@ static pt_status allocate(pt_engine *e, pt_error *err)
 {
     const pt_engine_spec *spec = &e->spec;
     size_t samples = (size_t)spec->largest_samples;
-    size_t inputs = samples * (size_t)pt_shape_elements(&spec->graph->input);
     size_t outputs = samples * (size_t)pt_shape_elements(&spec->graph->loss.shape);
-    e->flights = calloc((size_t)spec->slots, sizeof *e->flights);
     e->timings = calloc((size_t)spec->most_micro_batches + 1, sizeof *e->timings);
-    e->labels = pt_engine_is_last(e) ? calloc(samples, sizeof *e->labels) : NULL;
     e->outputs = pt_engine_is_last(e) ? calloc(outputs, sizeof *e->outputs) : NULL;
-    if (!e->flights || !e->timings || (pt_engine_is_last(e) && (!e->labels || !e->outputs)))
+    if (!e->timings || (pt_engine_is_last(e) && !e->outputs))
         return pt_fail(err, PT_ENOMEM, "no memory for the engine");
-    for (int i = 0; i < spec->slots; i++)
-        e->flights[i].micro_batch = -1;
-    if (!pt_engine_is_first(e))
-        return PT_OK;
-    void *input = NULL;
-    PT_TRY(spec->backend->row->host_new(spec->backend, inputs * sizeof(float), &input, err));
-    e->input = input;
-    return PT_OK;
+    PT_TRY(pt_flights_new(e, err));
+    return pt_results_new(e, err);
 }
 
 pt_status pt_engine_new(const pt_engine_spec *spec, pt_engine **ret_engine, pt_error *err)
@@ -91,7 +108,10 @@ pt_status pt_engine_new(const pt_engine_spec *spec, pt_engine **ret_engine, pt_e
         return pt_fail(err, PT_ENOMEM, "no memory for the engine");
     e->spec = *spec;
     e->between = (pt_between_ops){between_ops, e};
-    pt_status status = pt_world_agree(spec->world, allocate(e, err), err, NULL);
+    pt_status status = allocate(e, err);
+    if (status != PT_OK && pt_world_size(spec->world) > 1)
+        pt_fail_within(err, "rank %d", pt_world_rank(spec->world));
+    status = pt_world_agree(spec->world, status, err, NULL);
     if (status == PT_OK)
         status = open_links(e, err);
     if (status == PT_OK && spec->clip > 0)
@@ -113,16 +133,17 @@ void pt_engine_free(pt_engine *e)
 {
     if (!e)
         return;
-    pt_backend *b = e->spec.backend;
+    /* After a failure the device may still be reading; what it says has been said before. */
+    pt_error ignored = {PT_OK, ""};
+    (void)e->spec.backend->row->finish(e->spec.backend, &ignored);
     for (int i = 0; i < LINKS; i++) {
         pt_link_close(e->links[i]);
-        b->row->host_free(b, e->buffers[i]);
+        free_slots(e, i);
     }
-    b->row->host_free(b, e->input);
+    pt_flights_free(e);
+    pt_results_free(e);
     pt_clipper_clear(&e->clip);
-    free(e->flights);
     free(e->timings);
-    free(e->labels);
     free(e->outputs);
     free(e);
 }
@@ -147,7 +168,7 @@ static pt_status run_list(pt_engine *e, pt_error *err)
     for (int i = 0; i < LINKS; i++)
         if (e->links[i] && (i == ACTS_OUT || i == GRADS_OUT))
             PT_TRY(pt_link_flush(e->links[i], err));
-    return PT_OK;
+    return pt_results_settle(e, err);
 }
 
 pt_status pt_engine_run(pt_engine *e, const pt_pass *pass, bool synchronous,

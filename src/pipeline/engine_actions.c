@@ -4,155 +4,98 @@
 #include "engine_internal.h"
 #include "pipetrain/clock.h"
 
-/* ---- micro-batches ----------------------------------------------------------------------------
- */
-
-static flight *find(pt_engine *e, int micro_batch)
-{
-    for (int i = 0; i < e->spec.slots; i++)
-        if (e->flights[i].micro_batch == micro_batch)
-            return &e->flights[i];
-    return NULL;
-}
-
-/* The micro-batch of the running action; comes into being at its first action on this rank. */
-static pt_status arrive(pt_engine *e, flight **ret_flight, pt_error *err)
-{
-    const pt_pass *pass = e->pass;
-    int m = e->action->micro_batch;
-    *ret_flight = find(e, m);
-    if (*ret_flight)
-        return PT_OK;
-    flight *f = find(e, -1);
-    if (!f)
-        return pt_fail(err, PT_EINTERNAL, "more than %d micro-batches in flight", e->spec.slots);
-    f->item = pt_epoch_item_at(&pass->plan, m);
-    PT_TRY(pt_stage_begin(e->spec.stage, pass->mode, pass->epoch,
-                          pt_sampler_at(pass->sampler, f->item.first, f->item.samples),
-                          f->item.samples, &f->mb, err));
-    f->micro_batch = m;
-    if (m < e->spec.most_micro_batches) {
-        e->timings[m] = (pt_timing){
-            .epoch = (int32_t)pass->epoch,
-            .step = (int32_t)f->item.step,
-            .micro_batch = m,
-            .samples = (int32_t)f->item.samples,
-            .version = pt_weights_updates(pt_stage_weights(e->spec.stage)),
-        };
-        e->n_timings = m + 1 > e->n_timings ? m + 1 : e->n_timings;
-    }
-    *ret_flight = f;
-    return PT_OK;
-}
-
-static pt_timing *timing_of(pt_engine *e, const flight *f)
-{
-    /* Evaluation passes may be longer than any training pass: those that do not fit share the
-     * last, spare entry. */
-    return f->micro_batch < e->spec.most_micro_batches ? &e->timings[f->micro_batch]
-                                                       : &e->timings[e->spec.most_micro_batches];
-}
-
-static void depart(pt_engine *e, flight *f)
-{
-    pt_stage_end(e->spec.stage, &f->mb);
-    f->micro_batch = -1;
-}
-
 /* ---- actions ----------------------------------------------------------------------------------
  */
 
 static pt_status load(pt_engine *e, flight *f, pt_error *err)
 {
     const pt_source *source = &e->pass->source;
+    float *input = NULL;
+    PT_TRY(pt_input_take(e, &input, err));
     pt_load_inputs(source->dataset, &e->spec.graph->input, source->normalisation,
                    e->pass->mode == PT_TRAIN ? source->augmentation : NULL, e->spec.seed,
-                   e->pass->epoch, f->mb.sample, f->mb.samples, e->input);
-    return pt_stage_load(e->spec.stage, &f->mb, e->input, err);
+                   e->pass->epoch, f->mb.sample, f->mb.samples, input);
+    PT_TRY(pt_stage_load(e->spec.stage, &f->mb, input, err));
+    return pt_input_given(e, err);
 }
 
-static pt_status compute_loss(pt_engine *e, flight *f, pt_loss_result *ret_loss, pt_error *err)
+static pt_status ask_loss(pt_engine *e, flight *f, pt_error *err)
 {
-    const pt_graph *graph = e->spec.graph;
-    bool targets = graph->loss.kind == PT_LOSS_MSE;
-    if (targets)
-        pt_load_targets(e->pass->source.dataset, pt_shape_elements(&graph->loss.shape),
-                        f->mb.sample, f->mb.samples, e->outputs);
-    else
-        pt_load_labels(e->pass->source.dataset, f->mb.sample, f->mb.samples, e->labels);
-    return pt_stage_loss(e->spec.stage, &f->mb, targets ? NULL : e->labels,
-                         targets ? e->outputs : NULL, 1.0f / (float)f->item.step_samples, ret_loss,
-                         err);
+    const pt_loss *loss = &e->spec.graph->loss;
+    const pt_dataset *data = e->pass->source.dataset;
+    if (loss->kind == PT_LOSS_MSE) {
+        pt_load_targets(data, pt_shape_elements(&loss->shape), f->mb.sample, f->mb.samples,
+                        f->answer);
+    } else {
+        pt_load_labels(data, f->mb.sample, f->mb.samples, f->answer);
+        PT_TRY(pt_loss_check_labels(loss, f->answer, (int)f->mb.samples, err));
+    }
+    return pt_loss_ask(e, f, err);
+}
+
+/* Loading is a CPU's own work and counts as forward's; a device has its inputs brought. */
+static pt_status load_and_begin(pt_engine *e, flight *f, pt_error *err)
+{
+    pt_timing *t = pt_flight_timing(e, f);
+    bool device = e->spec.backend->row->on_device;
+    if (!device)
+        PT_TRY(pt_span_begin(e, &t->forward_start, &t->forward_ns, err));
+    if (pt_engine_is_first(e))
+        PT_TRY(load(e, f, err));
+    PT_TRY(pt_stage_line_up(e->spec.stage, &f->mb, err));
+    return device ? pt_span_begin(e, &t->forward_start, &t->forward_ns, err) : PT_OK;
 }
 
 static pt_status run_forward(pt_engine *e, pt_error *err)
 {
     flight *f = NULL;
-    PT_TRY(arrive(e, &f, err));
-    int64_t start = pt_clock_ns();
-    if (pt_engine_is_first(e))
-        PT_TRY(load(e, f, err));
+    PT_TRY(pt_flight_arrive(e, &f, err));
+    PT_TRY(load_and_begin(e, f, err));
     int64_t version = pt_weights_updates(pt_stage_weights(e->spec.stage));
     PT_TRY(pt_stage_forward(e->spec.stage, &f->mb, e->action->staleness, &e->between, err));
-    pt_timing *t = timing_of(e, f);
+    pt_timing *t = pt_flight_timing(e, f);
     t->version = version;
     t->staleness = e->action->staleness;
-    t->forward_start = start;
-    t->forward_ns = pt_clock_ns() - start;
-    e->busy_ns += t->forward_ns;
-    return PT_OK;
+    return pt_span_end(e, err);
 }
 
 static pt_status run_infer(pt_engine *e, pt_error *err)
 {
     PT_TRY(run_forward(e, err));
-    flight *f = find(e, e->action->micro_batch);
-    if (pt_engine_is_last(e) && e->pass->want_loss) {
-        pt_loss_result loss;
-        PT_TRY(compute_loss(e, f, &loss, err));
-        e->sums.loss += loss.loss;
-        e->sums.correct += loss.correct;
-        e->sums.samples += f->item.samples;
-    }
-    if (pt_engine_is_last(e) && e->spec.hooks.predicted) {
+    if (!pt_engine_is_last(e))
+        return PT_OK; /* SEND_ACT still reads it */
+    flight *f = pt_flight_find(e, e->action->micro_batch);
+    if (e->pass->want_loss)
+        PT_TRY(ask_loss(e, f, err));
+    if (e->spec.hooks.predicted) {
         PT_TRY(pt_stage_predictions(e->spec.stage, &f->mb, e->outputs, err));
         PT_TRY(e->spec.hooks.predicted(e->spec.hooks.context, &f->item, e->outputs, err));
     }
-    if (pt_engine_is_last(e))
-        depart(e, f); /* elsewhere SEND_ACT still reads it */
-    return PT_OK;
+    return pt_flight_depart(e, f, err);
 }
 
 static pt_status run_backward_input(pt_engine *e, pt_error *err)
 {
-    flight *f = find(e, e->action->micro_batch);
-    pt_timing *t = timing_of(e, f);
-    t->backward_start = pt_clock_ns();
-    if (pt_engine_is_last(e)) {
-        pt_loss_result loss;
-        PT_TRY(compute_loss(e, f, &loss, err));
-        e->step.loss += loss.loss;
-        e->step.correct += loss.correct;
-        e->step.samples += f->item.samples;
-    }
+    flight *f = pt_flight_find(e, e->action->micro_batch);
+    pt_timing *t = pt_flight_timing(e, f);
+    PT_TRY(pt_stage_line_up(e->spec.stage, &f->mb, err));
+    PT_TRY(pt_span_begin(e, &t->backward_start, &t->backward_ns, err));
+    if (pt_engine_is_last(e))
+        PT_TRY(ask_loss(e, f, err));
     PT_TRY(
         pt_stage_backward_input(e->spec.stage, &f->mb, !f->item.first_of_step, &e->between, err));
-    t->backward_ns = pt_clock_ns() - t->backward_start;
-    e->busy_ns += t->backward_ns;
-    return PT_OK;
+    return pt_span_end(e, err);
 }
 
 static pt_status run_backward_weight(pt_engine *e, pt_error *err)
 {
-    flight *f = find(e, e->action->micro_batch);
-    int64_t start = pt_clock_ns();
+    flight *f = pt_flight_find(e, e->action->micro_batch);
+    pt_timing *t = pt_flight_timing(e, f);
+    PT_TRY(pt_span_begin(e, &t->backward_start, &t->backward_ns, err));
     PT_TRY(
         pt_stage_backward_weight(e->spec.stage, &f->mb, !f->item.first_of_step, &e->between, err));
-    int64_t spent = pt_clock_ns() - start;
-    timing_of(e, f)->backward_ns += spent;
-    e->busy_ns += spent;
-    depart(e, f);
-    return PT_OK;
+    PT_TRY(pt_span_end(e, err));
+    return pt_flight_depart(e, f, err);
 }
 
 static pt_status run_clip(pt_engine *e, pt_error *err)
@@ -163,6 +106,7 @@ static pt_status run_clip(pt_engine *e, pt_error *err)
 
 static pt_status report_step(pt_engine *e, double lr, pt_error *err)
 {
+    PT_TRY(pt_loss_collect(e, err));
     e->step.epoch = (int32_t)e->pass->epoch;
     e->step.step = e->action->step;
     e->step.norm = e->spec.clip > 0 ? e->clip.norm : (double)NAN;
@@ -180,45 +124,62 @@ static pt_status report_step(pt_engine *e, double lr, pt_error *err)
 static pt_status run_update(pt_engine *e, pt_error *err)
 {
     pt_weights *weights = pt_stage_weights(e->spec.stage);
-    int64_t start = pt_clock_ns();
     if (e->spec.fail_at_update)
         return pt_fail(err, PT_EINTERNAL, "told to fail here by --fail-at");
     double lr = pt_weights_lr(weights);
-    PT_TRY(pt_weights_update(weights, e->spec.clip > 0 ? e->clip.scale : 1, err));
     pt_timing *t = &e->timings[e->action->micro_batch];
-    t->update_start = start;
-    t->update_ns = pt_clock_ns() - start;
-    e->busy_ns += t->update_ns;
+    PT_TRY(pt_span_begin(e, &t->update_start, &t->update_ns, err));
+    PT_TRY(pt_weights_update(weights, e->spec.clip > 0 ? e->clip.scale : 1, err));
+    PT_TRY(pt_span_end(e, err));
     return pt_engine_is_last(e) ? report_step(e, lr, err) : PT_OK;
+}
+
+/* The condition that a link waits for: the copy into, or out of, its slot is done. */
+static pt_status is_copied(void *context, bool *ret_done, pt_error *err)
+{
+    const slot_event *at = context;
+    return at->backend->row->event_done(at->backend, at->event, ret_done, err);
+}
+
+/* Records the end of what `lane` was asked to do with the link's current slot. */
+static pt_status after_copy(pt_engine *e, int link, pt_lane lane, pt_link_ready *ret_ready,
+                            pt_error *err)
+{
+    slot_event *at = &e->slot_events[link][e->next_slot[link]];
+    e->next_slot[link] = (e->next_slot[link] + 1) % e->spec.link_slots;
+    *ret_ready = (pt_link_ready){is_copied, at};
+    return at->backend->row->event_record(at->backend, lane, at->event, err);
 }
 
 typedef pt_status (*unpack_fn)(pt_stage *stage, pt_micro_batch *mb, const void *message,
                                pt_error *err);
 
-static pt_status receive(pt_engine *e, flight *f, pt_link *link, size_t bytes, unpack_fn unpack,
+static pt_status receive(pt_engine *e, flight *f, int link, size_t bytes, unpack_fn unpack,
                          int64_t *ret_waited_ns, pt_error *err)
 {
     const void *message = NULL;
+    pt_link_ready unpacked;
     int64_t start = pt_clock_ns();
-    PT_TRY(pt_link_receive(link, bytes, &message, err));
+    PT_TRY(pt_link_receive(e->links[link], bytes, &message, err));
     *ret_waited_ns = pt_clock_ns() - start;
     PT_TRY(unpack(e->spec.stage, &f->mb, message, err));
-    return pt_link_release(link, err);
+    PT_TRY(after_copy(e, link, PT_LANE_IN, &unpacked, err));
+    return pt_link_release(e->links[link], &unpacked, err);
 }
 
 static pt_status run_receive_activations(pt_engine *e, pt_error *err)
 {
     flight *f = NULL;
-    PT_TRY(arrive(e, &f, err));
-    return receive(e, f, e->links[ACTS_IN], pt_stage_activation_bytes(&f->mb, /*behind=*/false),
-                   pt_stage_unpack_activations, &timing_of(e, f)->recv_act_ns, err);
+    PT_TRY(pt_flight_arrive(e, &f, err));
+    return receive(e, f, ACTS_IN, pt_stage_activation_bytes(&f->mb, /*behind=*/false),
+                   pt_stage_unpack_activations, &pt_flight_timing(e, f)->recv_act_ns, err);
 }
 
 static pt_status run_receive_gradients(pt_engine *e, pt_error *err)
 {
-    flight *f = find(e, e->action->micro_batch);
-    return receive(e, f, e->links[GRADS_IN], pt_stage_gradient_bytes(&f->mb, /*behind=*/true),
-                   pt_stage_unpack_gradients, &timing_of(e, f)->recv_grad_ns, err);
+    flight *f = pt_flight_find(e, e->action->micro_batch);
+    return receive(e, f, GRADS_IN, pt_stage_gradient_bytes(&f->mb, /*behind=*/true),
+                   pt_stage_unpack_gradients, &pt_flight_timing(e, f)->recv_grad_ns, err);
 }
 
 typedef pt_status (*pack_fn)(pt_stage *stage, const pt_micro_batch *mb, void *message,
@@ -227,27 +188,27 @@ typedef pt_status (*pack_fn)(pt_stage *stage, const pt_micro_batch *mb, void *me
 static pt_status send(pt_engine *e, flight *f, int link, size_t bytes, pack_fn pack, pt_error *err)
 {
     void *message = NULL;
+    pt_link_ready packed;
     int64_t waited = pt_link_send_wait_ns(e->links[link]);
     PT_TRY(pt_link_send_slot(e->links[link], &message, err));
     PT_TRY(pack(e->spec.stage, &f->mb, message, err));
-    PT_TRY(pt_link_send(e->links[link], bytes, err));
-    timing_of(e, f)->send_ns += pt_link_send_wait_ns(e->links[link]) - waited;
+    PT_TRY(after_copy(e, link, PT_LANE_OUT, &packed, err));
+    PT_TRY(pt_link_send(e->links[link], bytes, &packed, err));
+    pt_flight_timing(e, f)->send_ns += pt_link_send_wait_ns(e->links[link]) - waited;
     return PT_OK;
 }
 
 static pt_status run_send_activations(pt_engine *e, pt_error *err)
 {
-    flight *f = find(e, e->action->micro_batch);
+    flight *f = pt_flight_find(e, e->action->micro_batch);
     PT_TRY(send(e, f, ACTS_OUT, pt_stage_activation_bytes(&f->mb, /*behind=*/true),
                 pt_stage_pack_activations, err));
-    if (e->pass->mode == PT_EVAL)
-        depart(e, f);
-    return PT_OK;
+    return e->pass->mode == PT_EVAL ? pt_flight_depart(e, f, err) : PT_OK;
 }
 
 static pt_status run_send_gradients(pt_engine *e, pt_error *err)
 {
-    flight *f = find(e, e->action->micro_batch);
+    flight *f = pt_flight_find(e, e->action->micro_batch);
     return send(e, f, GRADS_OUT, pt_stage_gradient_bytes(&f->mb, /*behind=*/false),
                 pt_stage_pack_gradients, err);
 }

@@ -5,18 +5,25 @@
 
 #include "program_internal.h"
 
+static const char *name_of(const pt_program *p, int i)
+{
+    return p->graph->nodes[p->nodes[i].weights].name;
+}
+
 /* Plans the kernel of every node of the graph, in order; a cut must not change any choice. */
 static pt_status plan_kernels(pt_program *p, pt_error *err)
 {
     const pt_backend_row *row = p->backend->row;
     PT_TRY(row->plain_layout(p->backend, &p->graph->input, p->samples, &p->input_layout, err));
     for (int i = 0; i < p->graph->n_nodes; i++) {
-        const pt_node *node = &p->graph->nodes[i];
+        const program_node *node = &p->nodes[i];
         const pt_layout *in[PT_MAX_INPUTS] = {NULL};
+        if (node->absorbed)
+            continue;
         for (int j = 0; j < node->op.n_inputs; j++)
             in[j] = pt_program_layout(p, node->inputs[j]);
         if (row->plan(p->backend, &node->op, p->samples, p->mode, in, &p->kernels[i], err) != PT_OK)
-            return pt_fail_within(err, "layer %s", node->name);
+            return pt_fail_within(err, "layer %s", name_of(p, i));
     }
     return PT_OK;
 }
@@ -24,8 +31,8 @@ static pt_status plan_kernels(pt_program *p, pt_error *err)
 pt_status pt_program_build(pt_program *p, pt_error *err)
 {
     for (int i = p->spec->first; i < p->spec->end; i++)
-        if (p->backend->row->build(p->kernels[i], err) != PT_OK)
-            return pt_fail_within(err, "layer %s", p->graph->nodes[i].name);
+        if (p->kernels[i] && p->backend->row->build(p->kernels[i], err) != PT_OK)
+            return pt_fail_within(err, "layer %s", name_of(p, i));
     return PT_OK;
 }
 
@@ -42,6 +49,7 @@ static pt_status make(pt_program *p, pt_error *err)
     if (!p->kernels || !p->value_at || !p->gradient_in || !p->gradient_out || !p->saved_at ||
         !p->aliased)
         return pt_fail(err, PT_ENOMEM, "no memory for a stage of %zu layers", n_own);
+    PT_TRY(pt_program_fuse(p, err));
     PT_TRY(plan_kernels(p, err));
     size_t forward = 0, backward = 0;
     PT_TRY(pt_program_plan_values(p, &forward, err));
@@ -81,6 +89,7 @@ void pt_program_free(pt_program *p)
         p->backend->row->release(p->kernels[i]);
     if (p->input_layout)
         p->backend->row->layout_free(p->backend, p->input_layout);
+    free(p->nodes);
     free(p->kernels);
     free(p->values.at);
     free(p->value_at);
@@ -122,7 +131,7 @@ size_t pt_program_private_bytes(const pt_program *p)
 {
     size_t bytes = 0;
     for (int i = p->spec->first; i < p->spec->end; i++)
-        bytes += p->kernels[i]->private_bytes;
+        bytes += p->kernels[i] ? p->kernels[i]->private_bytes : 0;
     return bytes;
 }
 
@@ -130,7 +139,7 @@ size_t pt_program_shared_bytes(const pt_program *p)
 {
     size_t most = 0;
     for (int i = p->spec->first; i < p->spec->end; i++)
-        if (p->kernels[i]->shared_bytes > most)
+        if (p->kernels[i] && p->kernels[i]->shared_bytes > most)
             most = p->kernels[i]->shared_bytes;
     return most;
 }
@@ -166,17 +175,17 @@ void *pt_program_gradient_out(const pt_program *p, const pt_program_run *run, in
 /* What forward and backward of node i have in common. */
 static void common_args(const pt_program *p, const pt_program_run *run, int i, pt_kernel_args *args)
 {
-    const pt_node *node = &p->graph->nodes[i];
+    const program_node *node = &p->nodes[i];
     const pt_flat *flat = p->flat;
-    int own = i - p->spec->first;
+    int own = node->weights - p->spec->first;
     *args = (pt_kernel_args){
         .dev_out = pt_program_value(p, run, i + 1),
-        .dev_saved = (char *)run->dev_stash + p->saved_at[own],
+        .dev_saved = (char *)run->dev_stash + p->saved_at[i - p->spec->first],
         .param_version = run->params_version,
         .accumulate = run->accumulate,
         .seed = run->seed,
         .epoch = run->epoch,
-        .sample = run->sample,
+        .dev_sample = run->dev_sample,
     };
     for (int j = 0; j < node->op.n_inputs; j++)
         args->dev_in[j] = pt_program_value(p, run, node->inputs[j]);
@@ -197,12 +206,12 @@ static pt_status pause(const pt_program_run *run, pt_error *err)
 pt_status pt_program_forward(pt_program *p, const pt_program_run *run, pt_error *err)
 {
     for (int i = p->spec->first; i < p->spec->end; i++) {
-        if (p->aliased[i - p->spec->first])
+        if (p->aliased[i - p->spec->first] || p->nodes[i].absorbed)
             continue;
         pt_kernel_args args;
         common_args(p, run, i, &args);
         if (p->backend->row->forward(p->kernels[i], &args, err) != PT_OK)
-            return pt_fail_within(err, "forward of layer %s", p->graph->nodes[i].name);
+            return pt_fail_within(err, "forward of layer %s", name_of(p, i));
         PT_TRY(pause(run, err));
     }
     return PT_OK;
@@ -212,23 +221,22 @@ static pt_status run_call(pt_program *p, const pt_program_run *run, const call *
 {
     const pt_backend_row *row = p->backend->row;
     if (c->kind == CALL_ADD)
-        return row->add(p->backend, c->bytes / sizeof(float), address(&p->gradients, run, c->x),
-                        address(&p->gradients, run, c->y), address(&p->gradients, run, c->sum),
-                        err);
+        return row->add(p->backend, pt_program_layout(p, c->value),
+                        address(&p->gradients, run, c->x), address(&p->gradients, run, c->y),
+                        address(&p->gradients, run, c->sum), err);
     pt_kernel_args args;
     common_args(p, run, c->node, &args);
     args.dev_d_out = address(&p->gradients, run, c->d_out);
     pt_status status = PT_OK;
     if (c->kind == CALL_INPUT) {
-        for (int j = 0; j < p->graph->nodes[c->node].op.n_inputs; j++)
+        for (int j = 0; j < p->nodes[c->node].op.n_inputs; j++)
             args.dev_d_in[j] = address(&p->gradients, run, c->d_in[j]);
         status = row->backward_input(p->kernels[c->node], &args, err);
     } else {
         status = row->backward_weight(p->kernels[c->node], &args, err);
     }
-    return status == PT_OK
-               ? PT_OK
-               : pt_fail_within(err, "backward of layer %s", p->graph->nodes[c->node].name);
+    return status == PT_OK ? PT_OK
+                           : pt_fail_within(err, "backward of layer %s", name_of(p, c->node));
 }
 
 static pt_status run_calls(pt_program *p, const pt_program_run *run, int from, int to,

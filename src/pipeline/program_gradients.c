@@ -54,7 +54,7 @@ static void emit(tape *t, call c)
     touch(t, c.y);
     touch(t, c.sum);
     if (c.kind == CALL_INPUT)
-        for (int j = 0; j < t->p->graph->nodes[c.node].op.n_inputs; j++)
+        for (int j = 0; j < t->p->nodes[c.node].op.n_inputs; j++)
             touch(t, c.d_in[j]);
     t->p->calls[t->p->n_calls++] = c;
 }
@@ -70,7 +70,6 @@ static pt_status contribute(tape *t, int value, int contribution)
         t->wanted[contribution]++;
         return PT_OK;
     }
-    size_t bytes = pt_program_layout(t->p, value)->bytes;
     int sum = NOWHERE;
     t->wanted[before]--;
     if (t->wanted[before] == 0)
@@ -78,7 +77,7 @@ static pt_status contribute(tape *t, int value, int contribution)
     else if (t->wanted[contribution] == 0)
         sum = contribution;
     else
-        sum = fresh(t, bytes);
+        sum = fresh(t, pt_program_layout(t->p, value)->bytes);
     if (sum == NOWHERE)
         return pt_fail(t->err, PT_ENOMEM, "no memory for the plan of a backward");
     call c = blank;
@@ -86,7 +85,7 @@ static pt_status contribute(tape *t, int value, int contribution)
     c.x = before;
     c.y = contribution;
     c.sum = sum;
-    c.bytes = bytes;
+    c.value = value;
     emit(t, c);
     t->total[value] = sum;
     t->wanted[sum]++;
@@ -102,7 +101,7 @@ static bool wants_gradient(int value)
 /* Chooses where the gradients of node i's inputs go. ret_call says whether anything must run. */
 static pt_status place_inputs(tape *t, int i, int d_out, int d_in[PT_MAX_INPUTS], bool *ret_call)
 {
-    const pt_node *node = &t->p->graph->nodes[i];
+    const program_node *node = &t->p->nodes[i];
     const pt_kernel *kernel = t->p->kernels[i];
     bool passes = kernel->flags & PT_PASSES_GRADIENT;
     bool reusable = (kernel->flags & PT_MAY_RUN_IN_PLACE) && t->wanted[d_out] == 0;
@@ -126,7 +125,7 @@ static pt_status place_inputs(tape *t, int i, int d_out, int d_in[PT_MAX_INPUTS]
 
 static pt_status differentiate(tape *t, int i, bool *weight_later)
 {
-    const pt_node *node = &t->p->graph->nodes[i];
+    const program_node *node = &t->p->nodes[i];
     int d_out = t->total[i + 1];
     *weight_later = t->p->kernels[i]->flags & PT_SPLITS_BACKWARD;
     t->wanted[d_out] += *weight_later ? 0 : -1; /* else the weight gradient still reads it */
@@ -176,7 +175,8 @@ static pt_status build(tape *t)
     PT_TRY(arrivals(t));
     for (int i = p->spec->end - 1; i >= p->spec->first; i--) {
         bool weight_later = false;
-        PT_TRY(differentiate(t, i, &weight_later));
+        if (!p->nodes[i].absorbed)
+            PT_TRY(differentiate(t, i, &weight_later));
     }
     /* Gradients that leave are read by SEND_GRAD, after the last input call. */
     for (int v = 0; v <= p->spec->first; v++)
@@ -186,7 +186,7 @@ static pt_status build(tape *t)
         }
     p->n_input_calls = p->n_calls;
     for (int i = p->spec->end - 1; i >= p->spec->first; i--)
-        if (p->kernels[i]->flags & PT_SPLITS_BACKWARD) {
+        if (p->kernels[i] && (p->kernels[i]->flags & PT_SPLITS_BACKWARD)) {
             call c = blank;
             c.kind = CALL_WEIGHT;
             c.node = i;

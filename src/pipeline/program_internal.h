@@ -7,6 +7,14 @@
 
 enum { NOWHERE = -1 };
 
+/* A node of the graph as this stage runs it. */
+typedef struct program_node {
+    pt_op op;
+    int inputs[PT_MAX_INPUTS];
+    int weights;   /* the node that its parameters and state belong to */
+    bool absorbed; /* a later node does its work: no kernel, and its value does not exist */
+} program_node;
+
 /* A block of bytes that one or more values (or gradients) live in. */
 typedef struct storage {
     size_t bytes;
@@ -29,7 +37,7 @@ typedef struct call {
     int d_out;               /* CALL_INPUT, CALL_WEIGHT */
     int d_in[PT_MAX_INPUTS]; /* CALL_INPUT; NOWHERE: not wanted */
     int x, y, sum;           /* CALL_ADD */
-    size_t bytes;            /* CALL_ADD */
+    int value;               /* CALL_ADD: whose gradient is added up */
 } call;
 
 struct pt_program {
@@ -40,7 +48,8 @@ struct pt_program {
     int samples;
     pt_mode mode;
     pt_layout *input_layout;
-    pt_kernel **kernels; /* of the whole graph */
+    program_node *nodes; /* of the whole graph; fused on this stage */
+    pt_kernel **kernels; /* the same; NULL: absorbed */
 
     storages values;  /* forward */
     int *value_at;    /* [value]: its storage, or NOWHERE */
@@ -61,12 +70,14 @@ int pt_storages_add(storages *all, size_t bytes, bool stashed, int now);
 /* Lays every unstashed storage out; returns the bytes they need. NOWHERE bytes: no memory. */
 pt_status pt_storages_plan(storages *all, size_t *ret_bytes, pt_error *err);
 
+/* Fills nodes. */
+pt_status pt_program_fuse(pt_program *p, pt_error *err);
 /* Fills values, value_at, saved_at, aliased and stash_bytes. */
 pt_status pt_program_plan_values(pt_program *p, size_t *ret_scratch, pt_error *err);
 /* Fills gradients, gradient_in, gradient_out and calls. Needs the values' plan. */
 pt_status pt_program_plan_gradients(pt_program *p, size_t *ret_scratch, pt_error *err);
 
-/* Is the value present on this stage: received, made, or (first stage) loaded? */
+/* Is the value present on this stage: received, made and not absorbed, or (first stage) loaded? */
 bool pt_program_holds(const pt_program *p, int value);
 /* Does it cross the cut behind, or before, this stage? */
 bool pt_program_sends(const pt_program *p, int value);

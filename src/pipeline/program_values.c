@@ -60,7 +60,7 @@ bool pt_program_receives(const pt_program *p, int value)
 bool pt_program_holds(const pt_program *p, int value)
 {
     if (value > p->spec->first && value <= p->spec->end)
-        return true; /* made by a node of this stage */
+        return !p->nodes[value - 1].absorbed; /* made by a node of this stage */
     return (value == 0 && p->spec->stage == 0) || pt_program_receives(p, value);
 }
 
@@ -86,7 +86,7 @@ static int values_in(const pt_program *p, int home)
 static bool may_run_in_place(const pt_program *p, int i)
 {
     const pt_kernel *kernel = p->kernels[i];
-    int value = p->graph->nodes[i].inputs[0];
+    int value = p->nodes[i].inputs[0];
     int maker = value - 1;
     if (!(kernel->flags & PT_MAY_RUN_IN_PLACE) || maker < p->spec->first)
         return false; /* arrived from elsewhere, or the model's input */
@@ -112,7 +112,9 @@ static pt_status assign(pt_program *p, pt_error *err)
             p->value_at[v] = pt_storages_add(&p->values, bytes, false, p->spec->first - 1);
         }
     for (int i = p->spec->first; i < p->spec->end; i++) {
-        int source = p->value_at[p->graph->nodes[i].inputs[0]];
+        if (p->nodes[i].absorbed)
+            continue;
+        int source = p->value_at[p->nodes[i].inputs[0]];
         p->aliased[i - p->spec->first] = is_alias(p->kernels[i]);
         if (is_alias(p->kernels[i]) || may_run_in_place(p, i))
             p->value_at[i + 1] = source;
@@ -131,11 +133,13 @@ static void find_lifetimes(pt_program *p)
     const unsigned reads_input = PT_READS_INPUT_FOR_INPUT | PT_READS_INPUT_FOR_WEIGHT;
     bool train = p->mode == PT_TRAIN;
     for (int i = p->spec->first; i < p->spec->end; i++) {
-        const pt_node *node = &p->graph->nodes[i];
+        const program_node *node = &p->nodes[i];
+        if (node->absorbed)
+            continue;
         for (int j = 0; j < node->op.n_inputs; j++) {
             storage *in = &p->values.at[p->value_at[node->inputs[j]]];
             in->last = i > in->last ? i : in->last;
-            in->stashed |= train && (p->kernels[i]->flags & reads_input);
+            in->stashed |= train && j == 0 && (p->kernels[i]->flags & reads_input);
         }
         storage *out = &p->values.at[p->value_at[i + 1]];
         out->last = i > out->last ? i : out->last;
@@ -162,7 +166,8 @@ pt_status pt_program_plan_values(pt_program *p, size_t *ret_scratch, pt_error *e
         }
     for (int i = p->spec->first; i < p->spec->end; i++) {
         p->saved_at[i - p->spec->first] = stash;
-        stash += pt_align_up(p->kernels[i]->saved_bytes);
+        if (p->kernels[i])
+            stash += pt_align_up(p->kernels[i]->saved_bytes);
     }
     p->stash_bytes = stash;
     return pt_storages_plan(&p->values, ret_scratch, err);

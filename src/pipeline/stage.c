@@ -25,8 +25,16 @@ static bool is_last(const pt_stage_plan *plan)
 
 typedef struct needs {
     size_t stash, scratch, plain; /* bytes */
+    size_t sample, answer;        /* bytes, per slot */
     int64_t samples;
 } needs;
+
+static size_t answer_bytes(const pt_loss *loss, int64_t samples)
+{
+    return loss->kind == PT_LOSS_MSE
+               ? (size_t)samples * (size_t)pt_shape_elements(&loss->shape) * sizeof(float)
+               : (size_t)samples * sizeof(int32_t);
+}
 
 static needs largest(const pt_stage *s)
 {
@@ -38,10 +46,25 @@ static needs largest(const pt_stage *s)
         most.scratch = scratch > most.scratch ? scratch : most.scratch;
         most.samples = pt_program_samples(p) > most.samples ? pt_program_samples(p) : most.samples;
     }
-    if (is_last(&s->plan))
-        most.plain = (size_t)most.samples * (size_t)pt_shape_elements(&s->plan.graph->loss.shape) *
-                     sizeof(float);
+    most.sample = (size_t)most.samples * sizeof(uint32_t);
+    if (is_last(&s->plan)) {
+        const pt_loss *loss = &s->plan.graph->loss;
+        most.plain = (size_t)most.samples * (size_t)pt_shape_elements(&loss->shape) * sizeof(float);
+        most.answer = answer_bytes(loss, most.samples);
+    }
     return most;
+}
+
+static pt_status allocate_slot(pt_stage *s, stage_slot *slot, const needs *most, pt_error *err)
+{
+    pt_backend *b = s->plan.backend;
+    void *host = NULL, *dev = NULL;
+    PT_TRY(b->row->dev_new(b, most->stash, &slot->dev_stash, err));
+    PT_TRY(b->row->host_new(b, most->sample, &host, err));
+    slot->host_sample = host;
+    PT_TRY(b->row->dev_new(b, most->sample, &dev, err));
+    slot->dev_sample = dev;
+    return is_last(&s->plan) ? b->row->dev_new(b, most->answer, &slot->dev_answer, err) : PT_OK;
 }
 
 static pt_status allocate(pt_stage *s, pt_error *err)
@@ -49,15 +72,13 @@ static pt_status allocate(pt_stage *s, pt_error *err)
     pt_backend *b = s->plan.backend;
     needs most = largest(s);
     PT_TRY(b->row->dev_new(b, most.scratch, &s->dev_scratch, err));
+    s->scratch_bytes = most.scratch;
     s->slots = calloc((size_t)s->plan.slots, sizeof *s->slots);
     if (!s->slots)
         return pt_fail(err, PT_ENOMEM, "no memory for %d slots", s->plan.slots);
-    for (int i = 0; i < s->plan.slots; i++) {
-        PT_TRY(b->row->dev_new(b, most.stash, &s->slots[i].dev_stash, err));
-        s->slots[i].sample = calloc((size_t)most.samples, sizeof *s->slots[i].sample);
-        if (!s->slots[i].sample)
-            return pt_fail(err, PT_ENOMEM, "no memory for a slot");
-    }
+    for (int i = 0; i < s->plan.slots; i++)
+        PT_TRY(allocate_slot(s, &s->slots[i], &most, err));
+    PT_TRY(pt_stage_lanes_new(s, err));
     if (!is_last(&s->plan))
         return PT_OK;
     for (int i = 0; i < s->n_programs; i++)
@@ -105,8 +126,11 @@ void pt_stage_free(pt_stage *s)
     }
     for (int i = 0; s->slots && i < s->plan.slots; i++) {
         b->row->dev_free(b, s->slots[i].dev_stash);
-        free(s->slots[i].sample);
+        b->row->host_free(b, s->slots[i].host_sample);
+        b->row->dev_free(b, s->slots[i].dev_sample);
+        b->row->dev_free(b, s->slots[i].dev_answer);
     }
+    pt_stage_lanes_free(s);
     free(s->slots);
     b->row->dev_free(b, s->dev_scratch);
     b->row->dev_free(b, s->dev_plain);
@@ -125,6 +149,17 @@ static size_t kernel_bytes(const pt_stage *s)
     return own + shared;
 }
 
+/* Links with slots on the device, one in each direction over each cut. */
+static size_t device_link_bytes(const pt_stage *s)
+{
+    size_t bytes = 0;
+    if (s->plan.spec->stage > 0)
+        bytes += pt_stage_message_bytes(s, /*behind=*/false);
+    if (!is_last(&s->plan))
+        bytes += pt_stage_message_bytes(s, /*behind=*/true);
+    return 2 * (size_t)s->plan.device_link_slots * bytes;
+}
+
 pt_status pt_stage_predict_bytes(const pt_stage_plan *plan, const pt_weights_spec *weights,
                                  size_t *ret_bytes, pt_error *err)
 {
@@ -132,8 +167,9 @@ pt_status pt_stage_predict_bytes(const pt_stage_plan *plan, const pt_weights_spe
     pt_status status = make_programs(&s, err);
     if (status == PT_OK) {
         needs most = largest(&s);
+        size_t slot = most.stash + most.sample + most.answer;
         *ret_bytes = pt_weights_bytes(weights) + most.scratch + most.plain +
-                     (size_t)plan->slots * most.stash + kernel_bytes(&s);
+                     (size_t)plan->slots * slot + kernel_bytes(&s) + device_link_bytes(&s);
     }
     for (int i = 0; i < s.n_programs; i++)
         pt_program_free(s.programs[i]);
@@ -158,7 +194,7 @@ pt_program_run pt_stage_run(pt_stage *s, const pt_micro_batch *mb)
         .dev_state = pt_weights_state(s->weights),
         .seed = s->plan.seed,
         .epoch = mb->epoch,
-        .sample = mb->sample,
+        .dev_sample = s->slots[mb->slot].dev_sample,
     };
 }
 
@@ -175,9 +211,12 @@ static int program_index(const pt_stage *s, pt_mode mode, int64_t samples)
 }
 
 pt_status pt_stage_begin(pt_stage *s, pt_mode mode, uint32_t epoch, const uint32_t *sample,
-                         int64_t samples, pt_micro_batch *ret_mb, pt_error *err)
+                         int64_t samples, const pt_between_ops *between, pt_micro_batch *ret_mb,
+                         pt_error *err)
 {
+    pt_backend *b = s->plan.backend;
     int program = program_index(s, mode, samples), slot = 0;
+    size_t bytes = (size_t)samples * sizeof *sample;
     if (program < 0)
         return pt_fail(err, PT_EINTERNAL, "a micro-batch of %lld samples was not planned for",
                        (long long)samples);
@@ -185,31 +224,44 @@ pt_status pt_stage_begin(pt_stage *s, pt_mode mode, uint32_t epoch, const uint32
         slot++;
     if (slot == s->plan.slots)
         return pt_fail(err, PT_EINTERNAL, "all %d stash slots are taken", s->plan.slots);
-    s->slots[slot].taken = true;
-    memcpy(s->slots[slot].sample, sample, (size_t)samples * sizeof *sample);
+    stage_slot *at = &s->slots[slot];
+    PT_TRY(pt_stage_take(s, at, between, err));
+    at->taken = true;
+    memcpy(at->host_sample, sample, bytes);
+    PT_TRY(b->row->copy_in(b, at->dev_sample, at->host_sample, bytes, err));
+    PT_TRY(b->row->event_record(b, PT_LANE_IN, at->sampled, err));
+    PT_TRY(pt_stage_after_in(s, at, err));
     *ret_mb = (pt_micro_batch){
         .program = s->programs[program],
         .slot = slot,
         .samples = samples,
         .epoch = epoch,
-        .sample = s->slots[slot].sample,
+        .sample = at->host_sample,
         .weights = {.stash_slot = -1},
     };
     return PT_OK;
 }
 
-void pt_stage_end(pt_stage *s, pt_micro_batch *mb)
+pt_status pt_stage_end(pt_stage *s, pt_micro_batch *mb, pt_error *err)
 {
     pt_weights_release(s->weights, &mb->weights);
     s->slots[mb->slot].taken = false;
+    return pt_stage_give_back(s, &s->slots[mb->slot], err);
+}
+
+pt_status pt_stage_line_up(pt_stage *s, pt_micro_batch *mb, pt_error *err)
+{
+    return pt_stage_before_compute(s, &s->slots[mb->slot], /*writes_scratch=*/true, err);
 }
 
 pt_status pt_stage_load(pt_stage *s, pt_micro_batch *mb, const float *input, pt_error *err)
 {
     pt_backend *b = s->plan.backend;
     pt_program_run run = pt_stage_run(s, mb);
-    return b->row->upload(b, pt_program_value(mb->program, &run, 0), input,
-                          pt_program_layout(mb->program, 0)->bytes, err);
+    void *dev = pt_program_value(mb->program, &run, 0);
+    PT_TRY(pt_stage_before_in(s, pt_stage_in_scratch(s, dev), err));
+    PT_TRY(b->row->copy_in(b, dev, input, pt_program_layout(mb->program, 0)->bytes, err));
+    return pt_stage_after_in(s, &s->slots[mb->slot], err);
 }
 
 static void read_with(pt_program_run *run, const pt_weight_set *set, const pt_between_ops *between)
@@ -227,28 +279,35 @@ pt_status pt_stage_forward(pt_stage *s, pt_micro_batch *mb, int staleness,
         PT_TRY(pt_weights_for_forward(s->weights, staleness, &mb->weights, err));
     else
         mb->weights = pt_weights_now(s->weights);
+    PT_TRY(pt_stage_line_up(s, mb, err));
     pt_program_run run = pt_stage_run(s, mb);
     read_with(&run, &mb->weights, between);
     return pt_program_forward(mb->program, &run, err);
 }
 
-pt_status pt_stage_loss(pt_stage *s, pt_micro_batch *mb, const int32_t *label, const float *target,
-                        float scale, pt_loss_result *ret_result, pt_error *err)
+pt_status pt_stage_loss(pt_stage *s, pt_micro_batch *mb, const void *answer, float scale,
+                        pt_loss_result *host_result, pt_error *err)
 {
+    stage_slot *slot = &s->slots[mb->slot];
     pt_backend *b = s->plan.backend;
     const pt_graph *graph = s->plan.graph;
     pt_program_run run = pt_stage_run(s, mb);
     bool train = pt_program_mode(mb->program) == PT_TRAIN;
+    PT_TRY(
+        b->row->copy_in(b, slot->dev_answer, answer, answer_bytes(&graph->loss, mb->samples), err));
+    PT_TRY(pt_stage_after_in(s, slot, err));
+    PT_TRY(pt_stage_line_up(s, mb, err));
     pt_loss_args args = {
         .layout = pt_program_layout(mb->program, graph->n_nodes),
         .samples = (int)mb->samples,
         .dev_y = pt_program_value(mb->program, &run, graph->n_nodes),
-        .label = label,
-        .target = target,
+        .dev_label = slot->dev_answer,
+        .dev_target = slot->dev_answer,
         .scale = scale,
         .dev_d_y = train ? pt_program_gradient_in(mb->program, &run, graph->n_nodes) : NULL,
+        .host_result = host_result,
     };
-    return b->row->loss(b, &graph->loss, &args, ret_result, err);
+    return b->row->loss(b, &graph->loss, &args, err);
 }
 
 pt_status pt_stage_predictions(pt_stage *s, const pt_micro_batch *mb, float *dst, pt_error *err)
@@ -278,6 +337,7 @@ pt_status pt_stage_backward_input(pt_stage *s, pt_micro_batch *mb, bool accumula
                                   const pt_between_ops *between, pt_error *err)
 {
     pt_program_run run = backward_run(s, mb, accumulate, between);
+    PT_TRY(pt_stage_line_up(s, mb, err));
     return pt_program_backward_input(mb->program, &run, err);
 }
 
@@ -285,5 +345,6 @@ pt_status pt_stage_backward_weight(pt_stage *s, pt_micro_batch *mb, bool accumul
                                    const pt_between_ops *between, pt_error *err)
 {
     pt_program_run run = backward_run(s, mb, accumulate, between);
+    PT_TRY(pt_stage_before_compute(s, &s->slots[mb->slot], /*writes_scratch=*/false, err));
     return pt_program_backward_weight(mb->program, &run, err);
 }

@@ -1,4 +1,4 @@
-/* The inside of a stage, shared by stage.c and stage_messages.c. */
+/* The inside of a stage, shared by stage.c, stage_lanes.c and stage_messages.c. */
 #ifndef PIPETRAIN_PIPELINE_STAGE_INTERNAL_H
 #define PIPETRAIN_PIPELINE_STAGE_INTERNAL_H
 
@@ -6,8 +6,12 @@
 
 typedef struct stage_slot {
     void *dev_stash;
-    uint32_t *sample; /* room for the largest micro-batch */
+    uint32_t *host_sample, *dev_sample; /* room for the largest micro-batch */
+    void *dev_answer;                   /* labels or targets; last stage only */
+    pt_event *free, *sampled, *arrived, *left;
     bool taken;
+    bool arriving; /* compute has not been told to wait for `arrived` */
+    bool leaving;  /* nor for `left` */
 } stage_slot;
 
 struct pt_stage {
@@ -17,11 +21,37 @@ struct pt_stage {
     int n_programs;
     stage_slot *slots;
     void *dev_scratch;
+    size_t scratch_bytes;
+    pt_event *asked;                    /* all that was asked of compute so far */
+    const stage_slot *scratch_leaves;   /* its `left` covers what is copied out of scratch */
     pt_layout *plain[2 * PT_MAX_SIZES]; /* of the predictions, per program; last stage only */
     void *dev_plain;                    /* room for the largest */
 };
 
 /* Where a call on this micro-batch works. */
 pt_program_run pt_stage_run(pt_stage *stage, const pt_micro_batch *mb);
+
+/* ---- lanes: stage_lanes.c says who waits for whom, and why ------------------------------------
+ */
+pt_status pt_stage_lanes_new(pt_stage *stage, pt_error *err);
+void pt_stage_lanes_free(pt_stage *stage); /* half-built is fine */
+
+/* Before compute reads what has arrived for the slot, or overwrites scratch. */
+pt_status pt_stage_before_compute(pt_stage *stage, stage_slot *slot, bool writes_scratch,
+                                  pt_error *err);
+
+/* Around copies into, or out of, a slot's stash, its small buffers, or scratch. */
+pt_status pt_stage_before_in(pt_stage *stage, bool into_scratch, pt_error *err);
+pt_status pt_stage_after_in(pt_stage *stage, stage_slot *slot, pt_error *err);
+pt_status pt_stage_before_out(pt_stage *stage, pt_error *err);
+pt_status pt_stage_after_out(pt_stage *stage, stage_slot *slot, bool from_scratch, pt_error *err);
+
+/* At the beginning and the end of a micro-batch's stay in a slot. `take` waits until the slot's
+ * pinned sample numbers may be overwritten. */
+pt_status pt_stage_take(pt_stage *stage, stage_slot *slot, const pt_between_ops *between,
+                        pt_error *err);
+pt_status pt_stage_give_back(pt_stage *stage, stage_slot *slot, pt_error *err);
+
+bool pt_stage_in_scratch(const pt_stage *stage, const void *dev);
 
 #endif

@@ -44,21 +44,18 @@ size_t pt_stage_gradient_bytes(const pt_micro_batch *mb, bool behind)
 typedef struct crossing_values {
     bool behind, gradients;
     void *(*address)(const pt_program *p, const pt_program_run *run, int value);
-    pt_status (*move)(pt_backend *b, void *dev, char *message, size_t bytes, pt_error *err);
 } crossing_values;
 
-static pt_status from_message(pt_backend *b, void *dev, char *message, size_t bytes, pt_error *err)
-{
-    return b->row->upload(b, dev, message, bytes, err);
-}
+static const crossing_values activations_in = {false, false, pt_program_value};
+static const crossing_values activations_out = {true, false, pt_program_value};
+static const crossing_values gradients_in = {true, true, pt_program_gradient_in};
+static const crossing_values gradients_out = {false, true, pt_program_gradient_out};
 
-static pt_status to_message(pt_backend *b, void *dev, char *message, size_t bytes, pt_error *err)
-{
-    return b->row->download(b, message, dev, bytes, err);
-}
-
-static pt_status move(pt_stage *s, const pt_micro_batch *mb, const crossing_values *what,
-                      char *message, pt_error *err)
+/* Calls `move` for each value that crosses. */
+static pt_status for_each(pt_stage *s, const pt_micro_batch *mb, const crossing_values *what,
+                          pt_status (*move)(pt_backend *b, void *dev, char *message, size_t bytes,
+                                            pt_error *err),
+                          char *message, pt_error *err)
 {
     pt_program_run run = pt_stage_run(s, mb);
     int n = 0;
@@ -67,38 +64,70 @@ static pt_status move(pt_stage *s, const pt_micro_batch *mb, const crossing_valu
         if (what->gradients && values[i] == 0)
             continue;
         size_t bytes = pt_program_layout(mb->program, values[i])->bytes;
-        PT_TRY(what->move(s->plan.backend, what->address(mb->program, &run, values[i]), message,
-                          bytes, err));
+        PT_TRY(move(s->plan.backend, what->address(mb->program, &run, values[i]), message, bytes,
+                    err));
         message += pt_align_up(bytes);
     }
     return PT_OK;
 }
 
-static const crossing_values activations_in = {false, false, pt_program_value, from_message};
-static const crossing_values activations_out = {true, false, pt_program_value, to_message};
-static const crossing_values gradients_in = {true, true, pt_program_gradient_in, from_message};
-static const crossing_values gradients_out = {false, true, pt_program_gradient_out, to_message};
+static bool any_in_scratch(pt_stage *s, const pt_micro_batch *mb, const crossing_values *what)
+{
+    pt_program_run run = pt_stage_run(s, mb);
+    int n = 0;
+    const int *values = crossing(s->plan.spec, what->behind, &n);
+    for (int i = 0; i < n; i++)
+        if (pt_stage_in_scratch(s, what->address(mb->program, &run, values[i])))
+            return true;
+    return false;
+}
+
+static pt_status from_message(pt_backend *b, void *dev, char *message, size_t bytes, pt_error *err)
+{
+    return b->row->copy_in(b, dev, message, bytes, err);
+}
+
+static pt_status to_message(pt_backend *b, void *dev, char *message, size_t bytes, pt_error *err)
+{
+    return b->row->copy_out(b, message, dev, bytes, err);
+}
+
+static pt_status unpack(pt_stage *s, const pt_micro_batch *mb, const crossing_values *what,
+                        const void *message, pt_error *err)
+{
+    PT_TRY(pt_stage_before_in(s, any_in_scratch(s, mb, what), err));
+    PT_TRY(for_each(s, mb, what, from_message, (char *)message, err)); /* which is only read */
+    return pt_stage_after_in(s, &s->slots[mb->slot], err);
+}
+
+static pt_status pack(pt_stage *s, const pt_micro_batch *mb, const crossing_values *what,
+                      void *message, pt_error *err)
+{
+    PT_TRY(pt_stage_before_out(s, err));
+    PT_TRY(for_each(s, mb, what, to_message, message, err));
+    return pt_stage_after_out(s, &s->slots[mb->slot], any_in_scratch(s, mb, what), err);
+}
 
 pt_status pt_stage_unpack_activations(pt_stage *s, pt_micro_batch *mb, const void *message,
                                       pt_error *err)
 {
-    return move(s, mb, &activations_in, (char *)message, err); /* which is only read */
+    return unpack(s, mb, &activations_in, message, err);
 }
 
 pt_status pt_stage_pack_activations(pt_stage *s, const pt_micro_batch *mb, void *message,
                                     pt_error *err)
 {
-    return move(s, mb, &activations_out, message, err);
+    return pack(s, mb, &activations_out, message, err);
 }
 
 pt_status pt_stage_unpack_gradients(pt_stage *s, pt_micro_batch *mb, const void *message,
                                     pt_error *err)
 {
-    return move(s, mb, &gradients_in, (char *)message, err); /* which is only read */
+    return unpack(s, mb, &gradients_in, message, err);
 }
 
 pt_status pt_stage_pack_gradients(pt_stage *s, const pt_micro_batch *mb, void *message,
                                   pt_error *err)
 {
-    return move(s, mb, &gradients_out, message, err);
+    return pack(s, mb, &gradients_out, message, err);
 }

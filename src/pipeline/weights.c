@@ -108,20 +108,30 @@ void pt_weights_free(pt_weights *w)
     free(w);
 }
 
+static pt_prediction prediction(const pt_weights *w, int64_t step, int staleness)
+{
+    return w->spec.predictor->predict(&w->spec.optimizer, &w->spec.lr, step, staleness);
+}
+
 static pt_status predict_into(pt_weights *w, int staleness, float *dev, pt_error *err)
 {
-    pt_prediction c =
-        w->spec.predictor->predict(&w->spec.optimizer, &w->spec.lr, w->updates, staleness);
+    pt_prediction c = prediction(w, w->updates, staleness);
     return w->backend->row->axpby(w->backend, w->n, c.a, w->theta, c.b, w->velocity[0], dev, err);
+}
+
+/* `predicted` was just made, or will be when the compute lane gets there, from θ as it is now. */
+static void has_predicted(pt_weights *w, int staleness)
+{
+    w->predicted_from = w->content;
+    w->predicted_staleness = staleness;
+    w->predicted_content = ++w->last_content;
 }
 
 static pt_status predicted_set(pt_weights *w, int staleness, pt_weight_set *ret_set, pt_error *err)
 {
     if (w->predicted_from != w->content || w->predicted_staleness != staleness) {
         PT_TRY(predict_into(w, staleness, w->predicted, err));
-        w->predicted_from = w->content;
-        w->predicted_staleness = staleness;
-        w->predicted_content = ++w->last_content;
+        has_predicted(w, staleness);
     }
     *ret_set = (pt_weight_set){w->predicted, w->predicted_content, w->updates, /*stash_slot=*/-1};
     return PT_OK;
@@ -190,12 +200,20 @@ pt_weight_set pt_weights_now(const pt_weights *w)
     return (pt_weight_set){w->theta, w->content, w->updates, /*stash_slot=*/-1};
 }
 
+/* The next forward will most likely be as late as the last one: its weights are foreseen in the
+ * pass that changes θ and v. Another staleness makes its own. */
 pt_status pt_weights_update(pt_weights *w, double scale, pt_error *err)
 {
+    int staleness = w->predicted ? w->predicted_staleness : 0;
+    pt_prediction c = prediction(w, w->updates + 1, staleness);
+    pt_foresight foresight = {.a = c.a, .b = c.b, .dev_out = w->predicted};
     PT_TRY(w->optimizer->step(w->backend, &w->spec.optimizer, pt_weights_lr(w), scale, w->n,
-                              w->theta, w->velocity, w->gradient, err));
+                              w->theta, w->velocity, w->gradient, staleness > 0 ? &foresight : NULL,
+                              err));
     w->updates++;
     w->content = ++w->last_content;
+    if (staleness > 0)
+        has_predicted(w, staleness);
     return PT_OK;
 }
 

@@ -24,42 +24,39 @@ static const double STEPS[] = {1e-1, 3e-2, 1e-2, 3e-3, 1e-3};
 
 typedef struct prober {
     pt_run *run;
-    float *input, *target;
-    int32_t *label;
     uint32_t *sample;
+    void *input, *answer, *result; /* pinned; the result is a pt_loss_result */
     int64_t samples;
 } prober;
 
-static pt_status forward(prober *p, pt_micro_batch *mb, pt_loss_result *ret_loss, pt_error *err)
+static pt_status forward(prober *p, pt_micro_batch *mb, pt_error *err)
 {
     pt_run *run = p->run;
-    PT_TRY(pt_stage_begin(run->stage, PT_TRAIN, /*epoch=*/0, p->sample, p->samples, mb, err));
+    PT_TRY(pt_stage_begin(run->stage, PT_TRAIN, /*epoch=*/0, p->sample, p->samples, NULL, mb, err));
     PT_TRY(pt_stage_load(run->stage, mb, p->input, err));
     PT_TRY(pt_stage_forward(run->stage, mb, /*staleness=*/0, NULL, err));
-    return pt_stage_loss(run->stage, mb, p->label, p->target, 1.0f / (float)p->samples, ret_loss,
-                         err);
+    return pt_stage_loss(run->stage, mb, p->answer, 1.0f / (float)p->samples, p->result, err);
 }
 
 static pt_status loss_at(prober *p, double *ret_loss, pt_error *err)
 {
     pt_micro_batch mb;
-    pt_loss_result loss;
-    PT_TRY(forward(p, &mb, &loss, err));
-    pt_stage_end(p->run->stage, &mb);
-    *ret_loss = loss.loss / (double)p->samples;
+    pt_backend *b = p->run->backend;
+    PT_TRY(forward(p, &mb, err));
+    PT_TRY(pt_stage_end(p->run->stage, &mb, err));
+    PT_TRY(b->row->finish(b, err));
+    *ret_loss = ((const pt_loss_result *)p->result)->loss / (double)p->samples;
     return PT_OK;
 }
 
 static pt_status backward(prober *p, pt_error *err)
 {
     pt_micro_batch mb;
-    pt_loss_result loss;
     pt_stage *stage = p->run->stage;
-    PT_TRY(forward(p, &mb, &loss, err));
+    PT_TRY(forward(p, &mb, err));
     PT_TRY(pt_stage_backward_input(stage, &mb, /*accumulate=*/false, NULL, err));
     PT_TRY(pt_stage_backward_weight(stage, &mb, /*accumulate=*/false, NULL, err));
-    pt_stage_end(stage, &mb);
-    return PT_OK;
+    return pt_stage_end(stage, &mb, err);
 }
 
 /* (L(θ + h·d) - L(θ - h·d)) / 2h for parameter i; leaves θ as it was. */
@@ -172,20 +169,23 @@ static pt_status load(prober *p, pt_error *err)
     p->samples = sizes[0];
     size_t n = (size_t)p->samples;
     p->sample = calloc(n, sizeof *p->sample);
-    p->label = calloc(n, sizeof *p->label);
-    p->input = calloc(n * (size_t)pt_shape_elements(&graph->input), sizeof *p->input);
-    p->target = calloc(n * (size_t)outputs, sizeof *p->target);
-    if (!p->sample || !p->label || !p->input || !p->target)
+    if (!p->sample)
         return pt_fail(err, PT_ENOMEM, "no memory for a micro-batch");
+    pt_backend *b = run->backend;
+    size_t inputs = n * (size_t)pt_shape_elements(&graph->input);
+    PT_TRY(b->row->host_new(b, inputs * sizeof(float), &p->input, err));
+    PT_TRY(b->row->host_new(b, n * (size_t)outputs * sizeof(float), &p->answer, err));
+    PT_TRY(b->row->host_new(b, sizeof(pt_loss_result), &p->result, err));
     for (size_t i = 0; i < n; i++)
         p->sample[i] = (uint32_t)i;
     pt_load_inputs(run->train_data, &graph->input, &run->partition->normalisation, NULL,
                    (uint64_t)run->settings->seed, /*epoch=*/0, p->sample, p->samples, p->input);
-    if (graph->loss.kind == PT_LOSS_MSE)
-        pt_load_targets(run->train_data, outputs, p->sample, p->samples, p->target);
-    else
-        pt_load_labels(run->train_data, p->sample, p->samples, p->label);
-    return PT_OK;
+    if (graph->loss.kind == PT_LOSS_MSE) {
+        pt_load_targets(run->train_data, outputs, p->sample, p->samples, p->answer);
+        return PT_OK;
+    }
+    pt_load_labels(run->train_data, p->sample, p->samples, p->answer);
+    return pt_loss_check_labels(&graph->loss, p->answer, (int)p->samples, err);
 }
 
 static pt_status check_all(prober *p, FILE *out, pt_error *err)
@@ -219,10 +219,10 @@ pt_status pt_check_gradients(const pt_config *config, const pt_partition *partit
     pt_status status = pt_run_open_alone(&small, partition, /*stages=*/1, /*rank=*/0, &p.run, err);
     if (status == PT_OK)
         status = check_all(&p, out, err);
+    void *pinned[] = {p.input, p.answer, p.result};
+    for (int i = 0; p.run && i < 3; i++)
+        p.run->backend->row->host_free(p.run->backend, pinned[i]);
     free(p.sample);
-    free(p.label);
-    free(p.input);
-    free(p.target);
     pt_run_close(p.run);
     return status;
 }

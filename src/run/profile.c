@@ -14,17 +14,18 @@ typedef struct rig {
     pt_run *run;
     int64_t samples;
     uint32_t *sample;
-    float *input; /* first stage: filled from the dataset; others: zeros, a whole message */
-    int32_t *label;
-    float *target;
+    void *input;  /* first stage: filled from the dataset; others: zeros, a whole message */
+    void *answer; /* zeros: a class, and targets */
+    void *result; /* pt_loss_result */
 } rig;
 
 static void rig_clear(rig *r)
 {
+    pt_backend *b = r->run->backend;
     free(r->sample);
-    free(r->input);
-    free(r->label);
-    free(r->target);
+    b->row->host_free(b, r->input);
+    b->row->host_free(b, r->answer);
+    b->row->host_free(b, r->result);
 }
 
 static pt_status rig_init(rig *r, pt_run *run, pt_error *err)
@@ -36,13 +37,14 @@ static pt_status rig_init(rig *r, pt_run *run, pt_error *err)
     size_t input = n * (size_t)pt_shape_elements(&graph->input) * sizeof(float);
     size_t message = pt_stage_message_bytes(run->stage, /*behind=*/false);
     *r = (rig){.run = run, .samples = sizes[0]};
+    size_t answer = n * (size_t)pt_shape_elements(&graph->loss.shape) * sizeof(float);
+    pt_backend *b = run->backend;
     r->sample = calloc(n, sizeof *r->sample);
-    r->input = calloc(1, input > message ? input : message);
-    r->label = calloc(n, sizeof *r->label);
-    r->target = calloc(n * (size_t)pt_shape_elements(&graph->loss.shape), sizeof *r->target);
-    if (!r->sample || !r->input || !r->label || !r->target)
+    if (!r->sample)
         return pt_fail(err, PT_ENOMEM, "no memory for a profile");
-    return PT_OK;
+    PT_TRY(b->row->host_new(b, input > message ? input : message, &r->input, err));
+    PT_TRY(b->row->host_new(b, answer, &r->answer, err));
+    return b->row->host_new(b, sizeof(pt_loss_result), &r->result, err);
 }
 
 /* A real forward of the first stage loads its samples, and one that is late predicts. */
@@ -64,11 +66,17 @@ static pt_status forward(rig *r, pt_micro_batch *mb, pt_error *err)
 static pt_status backward_input(rig *r, pt_micro_batch *mb, pt_error *err)
 {
     pt_run *run = r->run;
-    pt_loss_result loss;
     if (run->rank == run->stages - 1)
-        PT_TRY(pt_stage_loss(run->stage, mb, r->label, r->target, 1.0f / (float)r->samples, &loss,
-                             err));
+        PT_TRY(pt_stage_loss(run->stage, mb, r->answer, 1.0f / (float)r->samples, r->result, err));
     return pt_stage_backward_input(run->stage, mb, /*accumulate=*/false, NULL, err);
+}
+
+/* The time when all that was asked of the device is done. */
+static pt_status clock_after(pt_run *run, int64_t *ret_ns, pt_error *err)
+{
+    PT_TRY(run->backend->row->finish(run->backend, err));
+    *ret_ns = pt_clock_ns();
+    return PT_OK;
 }
 
 static pt_status run_once(rig *r, pt_stage_cost *ret_cost, pt_error *err)
@@ -76,17 +84,18 @@ static pt_status run_once(rig *r, pt_stage_cost *ret_cost, pt_error *err)
     pt_run *run = r->run;
     pt_micro_batch mb;
     int64_t t[5];
-    PT_TRY(pt_stage_begin(run->stage, PT_TRAIN, /*epoch=*/0, r->sample, r->samples, &mb, err));
-    t[0] = pt_clock_ns();
+    PT_TRY(
+        pt_stage_begin(run->stage, PT_TRAIN, /*epoch=*/0, r->sample, r->samples, NULL, &mb, err));
+    PT_TRY(clock_after(run, &t[0], err));
     PT_TRY(forward(r, &mb, err));
-    t[1] = pt_clock_ns();
+    PT_TRY(clock_after(run, &t[1], err));
     PT_TRY(backward_input(r, &mb, err));
-    t[2] = pt_clock_ns();
+    PT_TRY(clock_after(run, &t[2], err));
     PT_TRY(pt_stage_backward_weight(run->stage, &mb, /*accumulate=*/false, NULL, err));
-    t[3] = pt_clock_ns();
+    PT_TRY(clock_after(run, &t[3], err));
     PT_TRY(pt_weights_update(run->weights, /*scale=*/1, err));
-    t[4] = pt_clock_ns();
-    pt_stage_end(run->stage, &mb);
+    PT_TRY(clock_after(run, &t[4], err));
+    PT_TRY(pt_stage_end(run->stage, &mb, err));
     *ret_cost = (pt_stage_cost){
         .forward = (double)(t[1] - t[0]) / 1e3,
         .backward_input = (double)(t[2] - t[1]) / 1e3,
@@ -103,7 +112,7 @@ static double total(const pt_stage_cost *cost)
 
 pt_status pt_profile_stage(pt_run *run, pt_stage_cost *ret_cost, pt_error *err)
 {
-    rig r = {0};
+    rig r = {.run = run};
     pt_stage_cost best = {0};
     int64_t start = pt_clock_ns();
     pt_status status = rig_init(&r, run, err);

@@ -27,6 +27,8 @@ static pt_settings defaults(void)
         .schedule = "async",
         .predict = "msnag",
         .backend = "auto",
+        .precision = "fp32",
+        .p2p = "auto",
         .threads = 1,
         .progress = true,
         .fail_at = -1,

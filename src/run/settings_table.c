@@ -58,6 +58,17 @@
                                                        .command_line_only = true                   \
     }
 
+static const char *const *precision_names(void)
+{
+    return pt_precision_names;
+}
+
+static const char *const *p2p_names(void)
+{
+    static const char *const names[] = {"auto", "device", "host", NULL};
+    return names;
+}
+
 const pt_option pt_settings_rows[] = {
     FLAG_HERE("help", TO_DO, help, "Print this text and exit."),
     FLAG_HERE("version", TO_DO, version, "Print the version and exit."),
@@ -140,6 +151,15 @@ const pt_option pt_settings_rows[] = {
          "Every send waits until it is received (MPI_Issend). Slow; proves that nothing relies on "
          "buffering."),
     CHOICE("backend", MACHINE, backend, pt_backend_choices, "What computes."),
+    CHOICE("precision", MACHINE, precision, precision_names,
+           "On GPUs. fp32 is strict; tf32 lets tensor cores round the factors of convolutions and "
+           "products to 10 bits; bf16 also keeps values and their gradients in 16 bits, while "
+           "weights, optimizer state and statistics stay fp32. CPUs compute in fp32."),
+    FLAG("deterministic", MACHINE, deterministic,
+         "On GPUs: only algorithms that give the same bits in every run. CPUs always do."),
+    CHOICE("p2p", MACHINE, p2p, p2p_names,
+           "How messages leave a GPU: through host memory, or from device to device by an MPI that "
+           "can. auto asks MPI, and believes it when a message has come through whole."),
     INT("threads", MACHINE, threads, "T", 1, 1024, "CPU threads per rank."),
     TEXT("log", OUTPUT, log, "FILE.jsonl",
          "One JSON object a line: the run, every step, every evaluation."),

@@ -9,6 +9,7 @@
 #include "pipetrain/run.h"
 #include "pipetrain/weights_io.h"
 #include "reporter.h"
+#include "setup.h"
 
 static bool is_first(const pt_run *run)
 {
@@ -65,10 +66,22 @@ static pt_status open_test_data(pt_run *run, pt_error *err)
     } else {
         return PT_OK;
     }
-    int64_t n = pt_dataset_count(run->test_data);
-    int64_t micro = s->micro_batch < n ? s->micro_batch : n;
-    run->test_plan = (pt_epoch_plan){.samples = n, .batch = micro, .micro_batch = micro};
-    return pt_sampler_new(n, /*seed=*/0, /*shuffle=*/false, &run->test_order, err);
+    return pt_sampler_new(pt_dataset_count(run->test_data), /*seed=*/0, /*shuffle=*/false,
+                          &run->test_order, err);
+}
+
+void pt_run_divide(pt_run *run)
+{
+    const pt_settings *s = run->settings;
+    if (run->train_data)
+        run->epoch_plan = (pt_epoch_plan){.samples = pt_dataset_count(run->train_data),
+                                          .batch = s->batch,
+                                          .micro_batch = s->micro_batch};
+    if (run->test_data) {
+        int64_t n = pt_dataset_count(run->test_data);
+        int64_t micro = s->micro_batch < n ? s->micro_batch : n;
+        run->test_plan = (pt_epoch_plan){.samples = n, .batch = micro, .micro_batch = micro};
+    }
 }
 
 static pt_status open_data(pt_run *run, pt_error *err)
@@ -79,8 +92,6 @@ static pt_status open_data(pt_run *run, pt_error *err)
         PT_TRY(pt_dataset_open(&spec, &run->train_data, err));
         int64_t n = pt_dataset_count(run->train_data);
         PT_TRY(pt_sampler_new(n, (uint64_t)s->seed, s->shuffle, &run->train_order, err));
-        run->epoch_plan =
-            (pt_epoch_plan){.samples = n, .batch = s->batch, .micro_batch = s->micro_batch};
     }
     if ((s->crop > 0 || s->flip) && run->partition->graph.input.ndim != 3)
         return pt_fail(
@@ -89,11 +100,12 @@ static pt_status open_data(pt_run *run, pt_error *err)
             "a vector",
             run->partition->name);
     run->augmentation = (pt_augmentation){.crop = (int)s->crop, .flip = s->flip};
-    return open_test_data(run, err);
+    PT_TRY(open_test_data(run, err));
+    pt_run_divide(run);
+    return PT_OK;
 }
 
-/* How many steps and epochs, and the lists of actions for them. */
-static pt_status plan(pt_run *run, pt_error *err)
+pt_status pt_run_plan(pt_run *run, pt_error *err)
 {
     const pt_settings *s = run->settings;
     if (run->test_data)
@@ -150,13 +162,34 @@ static int peak(const pt_run *run, bool versions)
     return most;
 }
 
+static pt_precision precision(const char *name)
+{
+    int i = 0;
+    while (i + 1 < PT_PRECISIONS && strcmp(name, pt_precision_names[i]) != 0)
+        i++;
+    return (pt_precision)i;
+}
+
+pt_status pt_run_name_rank(const pt_run *run, pt_status status, pt_error *err)
+{
+    if ((status == PT_ENOMEM || status == PT_EBACKEND) && run->world && run->stages > 1)
+        pt_fail_within(err, "rank %d", run->rank);
+    return status;
+}
+
 static pt_status open_backend(pt_run *run, pt_error *err)
 {
-    const pt_backend_row *row = pt_backend_find(run->settings->backend);
-    if (!row)
-        return pt_fail(err, PT_EINPUT, "no backend of this build can be opened here");
-    pt_backend_config config = {.threads = (int)run->settings->threads, .release = true};
-    PT_TRY(row->open(&config, &run->backend, err));
+    const pt_settings *s = run->settings;
+    const pt_backend_row *row = NULL;
+    PT_TRY(pt_backend_find(s->backend, &row, err));
+    pt_backend_config config = {
+        .threads = (int)s->threads,
+        .release = true,
+        .local_rank = run->world ? pt_world_local_rank(run->world) : 0,
+        .precision = precision(s->precision),
+        .deterministic = s->deterministic,
+    };
+    PT_TRY(pt_run_name_rank(run, row->open(&config, &run->backend, err), err));
     for (int i = 0; i < run->partition->graph.n_nodes; i++) {
         const pt_node *node = &run->partition->graph.nodes[i];
         if (!row->supports(&node->op))
@@ -167,7 +200,7 @@ static pt_status open_backend(pt_run *run, pt_error *err)
     return PT_OK;
 }
 
-static pt_weights_spec weights_spec(const pt_run *run)
+pt_weights_spec pt_run_weights_spec(const pt_run *run)
 {
     const pt_settings *s = run->settings;
     bool predicts = strcmp(s->predict, "none") != 0;
@@ -182,25 +215,35 @@ static pt_weights_spec weights_spec(const pt_run *run)
     };
 }
 
-static pt_status open_stage(pt_run *run, pt_error *err)
+static int link_slots(const pt_run *run)
 {
-    const pt_settings *s = run->settings;
+    return pt_schedule_slots(&(pt_schedule_spec){.in_flight = (int)run->settings->in_flight});
+}
+
+pt_stage_plan pt_run_stage_plan(const pt_run *run)
+{
     pt_stage_plan stage_plan = {
         .backend = run->backend,
         .graph = &run->partition->graph,
         .spec = run->spec,
         .flat = &run->flat,
         .slots = peak(run, /*versions=*/false),
-        .seed = (uint64_t)s->seed,
+        .device_link_slots = run->device_links ? link_slots(run) : 0,
+        .seed = (uint64_t)run->settings->seed,
     };
     if (run->epoch_plan.samples)
         stage_plan.n_train_sizes = pt_epoch_sizes(&run->epoch_plan, stage_plan.train_sizes);
     if (run->test_plan.samples)
         stage_plan.n_eval_sizes = pt_epoch_sizes(&run->test_plan, stage_plan.eval_sizes);
-    pt_weights_spec spec = weights_spec(run);
-    PT_TRY(pt_stage_predict_bytes(&stage_plan, &spec, &run->predicted_bytes, err));
-    PT_TRY(pt_weights_new(run->backend, &spec, &run->weights, err));
-    return pt_stage_new(&stage_plan, run->weights, &run->stage, err);
+    return stage_plan;
+}
+
+static pt_status open_stage(pt_run *run, pt_error *err)
+{
+    pt_stage_plan stage_plan = pt_run_stage_plan(run);
+    pt_weights_spec spec = pt_run_weights_spec(run);
+    PT_TRY(pt_run_name_rank(run, pt_weights_new(run->backend, &spec, &run->weights, err), err));
+    return pt_run_name_rank(run, pt_stage_new(&stage_plan, run->weights, &run->stage, err), err);
 }
 
 static const char *weights_path(const pt_run *run)
@@ -242,8 +285,9 @@ static pt_status give_weights(pt_run *run, pt_error *err)
 {
     const pt_settings *s = run->settings;
     const pt_graph *graph = &run->partition->graph;
-    PT_TRY(pt_weights_randomise(run->weights, &run->flat, graph, run->partition->init,
-                                (uint64_t)s->seed, err));
+    pt_status status = pt_weights_randomise(run->weights, &run->flat, graph, run->partition->init,
+                                            (uint64_t)s->seed, err);
+    PT_TRY(pt_run_name_rank(run, status, err));
     const char *path = weights_path(run);
     if (path)
         PT_TRY(pt_weights_load(run->weights, &run->flat, graph, path, /*all=*/s->infer != NULL,
@@ -312,7 +356,8 @@ static pt_status open_engine(pt_run *run, pt_error *err)
         .clip = s->infer ? 0 : s->clip,
         .blocking_sends = s->blocking_sends,
         .fail_at_update = s->fail_at == run->rank,
-        .link_slots = pt_schedule_slots(&(pt_schedule_spec){.in_flight = (int)s->in_flight}),
+        .device_links = run->device_links,
+        .link_slots = link_slots(run),
         .slots = peak(run, /*versions=*/false),
         .largest_samples = train[0] > test[0] ? train[0] : test[0],
         .most_micro_batches =
@@ -329,7 +374,9 @@ static pt_status open_engine(pt_run *run, pt_error *err)
 
 static pt_status profile(pt_run *run, pt_error *err)
 {
-    return run->settings->infer ? PT_OK : pt_profile_stage(run, &run->cost, err);
+    return run->settings->infer
+               ? PT_OK
+               : pt_run_name_rank(run, pt_profile_stage(run, &run->cost, err), err);
 }
 
 /* ---- life -------------------------------------------------------------------------------------
@@ -338,7 +385,9 @@ static pt_status profile(pt_run *run, pt_error *err)
 typedef pt_status (*phase)(pt_run *run, pt_error *err);
 
 /* Up to here a stage can be opened alone, for --check; the rest needs its neighbours. */
-static const phase alone[] = {cut, open_data, plan, open_backend, open_stage, profile};
+static const phase alone[] = {cut,          open_data,           pt_run_plan,
+                              open_backend, pt_run_choose_links, pt_run_reserve,
+                              pt_run_fit,   open_stage,          profile};
 static const phase together[] = {give_weights, count_loaded, name_missing,
                                  open_outputs, join_world,   open_engine};
 

@@ -3,8 +3,8 @@
 
 A rank is killed or fails in mid-training, on two ranks and on four; and whoever started a run ends
 it, from a terminal (SIGINT) or from a script (SIGTERM). Each time: no rank is left within two
-seconds and no mpirun within two more, nothing of it is in shared memory or in the session directory, and there is one
-message.
+seconds and no mpirun within two more, nothing of it is in shared memory or in the session
+directory, and there is one message.
 """
 
 import os

@@ -344,7 +344,7 @@ class Outputs(unittest.TestCase):
     def test_help(self):
         ended = launch.succeed(1, "--help")
         text = "\n".join(ended.out)
-        found = set(re.findall(r"(?m)^  --(?:\[no-\])?([a-z-]+)", text))
+        found = set(re.findall(r"(?m)^  --(?:\[no-\])?([a-z0-9-]+)", text))
         self.assertEqual(set(ISSUED_OPTIONS) - found, set())
         self.assertEqual(set(self.summary["settings"]) - found, set())
         self.assertGreater(len(re.findall(r"(?m)^[A-Z][a-z ]+:$", text)), 3, "not grouped")

@@ -148,7 +148,7 @@ class Tools(unittest.TestCase):
     def test_readme_says_what_files_may_not_set(self):
         said = re.search(r"† marks what cannot stand in a partition file: ([^.]*)\.", README)[1]
         names = set(re.findall(r"`([a-z-]+)`", said))
-        options = set(re.findall(r"(?m)^  --(?:\[no-\])?([a-z-]+)", README))
+        options = set(re.findall(r"(?m)^  --(?:\[no-\])?([a-z0-9-]+)", README))
         self.assertLess(names, options)
         summary = self.folder / "summary.json"
         arguments = ["--dataset=synthetic", "--samples=32", f"--summary={summary}"]

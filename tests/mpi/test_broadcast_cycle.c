@@ -50,13 +50,13 @@ static void speak_then_listen(tap *t, pt_link *out, pt_link *in, size_t bytes, i
     if (!slot)
         exit(1);
     memset(slot, 16 * t->rank + round % 16, bytes);
-    CHECK_OK(t, pt_link_send(out, bytes, &t->err));
+    CHECK_OK(t, pt_link_send(out, bytes, NULL, &t->err));
     CHECK_OK(t, pt_link_receive(in, bytes, &got, &t->err));
     if (!got)
         exit(1);
     CHECK(t, all_are(got, bytes, (char)(16 * before + round % 16)), "round %d, %zu bytes", round,
           bytes);
-    CHECK_OK(t, pt_link_release(in, &t->err));
+    CHECK_OK(t, pt_link_release(in, NULL, &t->err));
 }
 
 static void cycle_of_links(tap *t, size_t bytes, bool blocking)

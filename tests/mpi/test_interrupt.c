@@ -75,7 +75,7 @@ static void test_receive(tap *t)
     if (t->rank == 0) {
         CHECK_OK(t, pt_link_send_slot(link, &slot, &t->err));
         memset(memory, 'x', 100);
-        CHECK_OK(t, pt_link_send(link, 100, &t->err));
+        CHECK_OK(t, pt_link_send(link, 100, NULL, &t->err));
         CHECK_OK(t, pt_link_flush(link, &t->err));
     } else {
         CHECK_OK(t, pt_link_receive(link, 100, &got, &t->err));

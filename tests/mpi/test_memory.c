@@ -37,7 +37,7 @@ static void send_one(tap *t, pt_link *link, size_t bytes, int message)
     if (!slot)
         exit(1);
     memset(slot, message & 0xff, bytes);
-    CHECK_OK(t, pt_link_send(link, bytes, &t->err));
+    CHECK_OK(t, pt_link_send(link, bytes, NULL, &t->err));
 }
 
 static void receive_one(tap *t, pt_link *link, size_t bytes, int message)
@@ -50,7 +50,7 @@ static void receive_one(tap *t, pt_link *link, size_t bytes, int message)
     for (size_t i = 0; i < DAWDLE; i++)
         wrong += ((const volatile unsigned char *)got)[i * 64 % bytes] != (message & 0xff);
     CHECK(t, wrong == 0, "message %d", message);
-    CHECK_OK(t, pt_link_release(link, &t->err));
+    CHECK_OK(t, pt_link_release(link, NULL, &t->err));
 }
 
 static void stream(tap *t, size_t bytes)

@@ -76,7 +76,7 @@ void ops_test_known(void **state)
         ops_rig *rig = ops_rig_new(b, &table[i].c, PT_TRAIN, false);
         const ops_tensor *out = ops_rig_forward(rig, &data, 0);
         assert_in_range(out->n, 1, MOST_OUT);
-        ops_assert_near(table[i].c.name, out->at, table[i].out, out->n, known_bound, 0);
+        ops_assert_near(table[i].c.name, out->at, table[i].out, out->n, ops_bound(known_bound), 0);
         ops_rig_free(rig);
         ops_data_free(&data);
     }

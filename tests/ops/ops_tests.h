@@ -13,6 +13,12 @@ typedef struct ops_subject {
     bool inner;        /* inputs in the layouts of the backend's own layers */
 } ops_subject;
 
+/* What the backend under test computes in; ref always computes in fp32. */
+extern pt_precision ops_precision;
+
+/* The larger of a bound for fp32 and the one of the precision. */
+double ops_bound(double fp32_bound);
+
 /* Opens a backend or fails the test. */
 pt_backend *ops_open(const pt_backend_row *row, int threads);
 
@@ -27,7 +33,13 @@ void ops_test_dropout(void **state);    /* the mask is the one that the counters
 void ops_test_registry(void **state);   /* rows, names and "auto" agree */
 void ops_test_memory(void **state);     /* zeroed, aligned, counted */
 void ops_test_events(void **state);     /* done after finish */
-void ops_test_flat(void **state);       /* add, axpby, sum of squares */
+void ops_test_lanes(void **state);      /* copies and compute in the order of events */
+void ops_test_reserve(void **state);    /* what is there is granted */
+void ops_test_precision(void **state);  /* CPUs: fp32 only */
+void ops_test_foresight(void **state);  /* the bits of sgd, then axpby */
+void ops_test_sums(void **state);       /* of two values, in their layout and type */
+void ops_test_fused(void **state);      /* longer forms of batch-norm: the bits of the row */
+void ops_test_flat(void **state);       /* axpby, sum of squares */
 void ops_test_sgd(void **state);        /* against the formula in double */
 void ops_test_entropy(void **state);    /* gradients, smoothing, arg-max */
 void ops_test_mse(void **state);        /* gradients */

@@ -1,4 +1,4 @@
-/* test_ops BACKEND: every op, loss and flat operation of one backend.
+/* test_ops BACKEND [PRECISION]: every op, loss and flat operation of one backend.
  *
  * The ref backend is checked against finite differences, formulas and answers from outside; the
  * others against ref and against the slopes of ref's forward. */
@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend_row.h"
 #include "ops_tests.h"
 #include "suite.h"
 
@@ -16,8 +17,14 @@ static const struct {
     {"registry", ops_test_registry},
     {"memory", ops_test_memory},
     {"events", ops_test_events},
+    {"lanes", ops_test_lanes},
+    {"reserve", ops_test_reserve},
+    {"precision", ops_test_precision},
+    {"sums of values", ops_test_sums},
+    {"batch-norm and what follows", ops_test_fused},
     {"flat buffers", ops_test_flat},
     {"sgd", ops_test_sgd},
+    {"foresight", ops_test_foresight},
     {"cross-entropy", ops_test_entropy},
     {"mse", ops_test_mse},
     {"losses with known answers", ops_test_loss_known},
@@ -44,13 +51,23 @@ static void add(suite *s, CMUnitTestFunction function, ops_subject subject, cons
     s->n++;
 }
 
+static bool set_precision(const char *name)
+{
+    for (int p = 0; p < PT_PRECISIONS; p++)
+        if (strcmp(name, pt_precision_names[p]) == 0) {
+            ops_precision = (pt_precision)p;
+            return true;
+        }
+    return false;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 2) {
-        fprintf(stderr, "usage: test_ops BACKEND\n");
+    if (argc < 2 || argc > 3 || (argc == 3 && !set_precision(argv[2]))) {
+        fprintf(stderr, "usage: test_ops BACKEND [fp32|tf32|bf16]\n");
         return 2;
     }
-    const pt_backend_row *row = pt_backend_find(argv[1]);
+    const pt_backend_row *row = backend_row(argv[1]);
     if (!row) {
         fprintf(stderr, "backend '%s' is not in this build\n", argv[1]);
         return 2;
@@ -69,7 +86,7 @@ int main(int argc, char **argv)
                 ", inner layouts");
     }
     char group[NAME];
-    snprintf(group, sizeof group, "ops on %s", row->name);
+    snprintf(group, sizeof group, "ops on %s, %s", row->name, pt_precision_names[ops_precision]);
     int failed = _cmocka_run_group_tests(group, s.tests, (size_t)s.n, NULL, NULL);
     free(s.tests);
     free(s.subjects);

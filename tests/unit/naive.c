@@ -119,7 +119,7 @@ static pt_kernel_args args_of(const naive *n, const naive_run *run, int i)
         .accumulate = run->accumulate,
         .seed = run->seed,
         .epoch = run->epoch,
-        .sample = run->sample,
+        .dev_sample = run->sample,
     };
     for (int j = 0; j < node->op.n_inputs; j++)
         args.dev_in[j] = n->value[node->inputs[j]];
@@ -143,8 +143,7 @@ static void add_contribution(naive *n, int value, const void *contribution)
         return;
     }
     void *sum = gradient_memory(n, value);
-    assert_ok(n->b->row->add(n->b, layout(n, value)->bytes / sizeof(float), n->total[value],
-                             contribution, sum, &err),
+    assert_ok(n->b->row->add(n->b, layout(n, value), n->total[value], contribution, sum, &err),
               &err);
     n->total[value] = sum;
 }
@@ -200,11 +199,12 @@ void naive_evaluate(naive *n, const naive_run *run, float *ret_predictions,
         .layout = layout(n, last),
         .samples = n->samples,
         .dev_y = n->value[last],
-        .label = run->label,
+        .dev_label = run->label,
+        .host_result = ret_loss,
         .scale = run->scale,
         .dev_d_y = n->mode == PT_TRAIN ? gradient_memory(n, last) : NULL,
     };
-    assert_ok(n->b->row->loss(n->b, &n->graph->loss, &loss, ret_loss, &err), &err);
+    assert_ok(n->b->row->loss(n->b, &n->graph->loss, &loss, &err), &err);
     n->total[last] = loss.dev_d_y;
     if (n->mode == PT_TRAIN)
         backward(n, run);

@@ -77,7 +77,7 @@ pt_program_run rig_run(const rig_problem *p, const rig_part *at, int m)
         .accumulate = m > 0,
         .seed = SEED,
         .epoch = EPOCH,
-        .sample = p->sample[m],
+        .dev_sample = p->sample[m],
     };
 }
 
@@ -150,11 +150,12 @@ static void loss_of(const rig_problem *p, const rig_part *at, int m, bool train,
         .layout = pt_program_layout(at->program[m], last),
         .samples = rig_samples[m],
         .dev_y = pt_program_value(at->program[m], &run, last),
-        .label = p->label[m],
+        .dev_label = p->label[m],
         .scale = RIG_SCALE,
         .dev_d_y = train ? pt_program_gradient_in(at->program[m], &run, last) : NULL,
+        .host_result = ret_loss,
     };
-    assert_ok(p->b->row->loss(p->b, &p->graph.loss, &loss, ret_loss, &err), &err);
+    assert_ok(p->b->row->loss(p->b, &p->graph.loss, &loss, &err), &err);
 }
 
 static void backward_chain(const rig_problem *p, rig_part *parts, int stages, int m,
@@ -239,9 +240,9 @@ static void forward_stages(const rig_problem *p, rig_part *parts, int stages, in
     pt_error err = {PT_OK, ""};
     for (int s = 0; s < stages; s++) {
         rig_part *at = &parts[s];
-        assert_ok(
-            pt_stage_begin(at->stage, PT_TRAIN, EPOCH, p->sample[m], rig_samples[m], &mbs[s], &err),
-            &err);
+        assert_ok(pt_stage_begin(at->stage, PT_TRAIN, EPOCH, p->sample[m], rig_samples[m], NULL,
+                                 &mbs[s], &err),
+                  &err);
         if (s == 0) {
             assert_ok(pt_stage_load(at->stage, &mbs[s], p->input[m], &err), &err);
         } else {
@@ -265,9 +266,8 @@ static void backward_stages(const rig_problem *p, rig_part *parts, int stages, i
     for (int s = stages - 1; s >= 0; s--) {
         rig_part *at = &parts[s];
         if (s == stages - 1)
-            assert_ok(
-                pt_stage_loss(at->stage, &mbs[s], p->label[m], NULL, RIG_SCALE, ret_loss, &err),
-                &err);
+            assert_ok(pt_stage_loss(at->stage, &mbs[s], p->label[m], RIG_SCALE, ret_loss, &err),
+                      &err);
         assert_ok(pt_stage_backward_input(at->stage, &mbs[s], m > 0, NULL, &err), &err);
         if (s > 0) {
             void *text = message(at, at - 1, /*forward=*/false);
@@ -278,7 +278,7 @@ static void backward_stages(const rig_problem *p, rig_part *parts, int stages, i
             free(text);
         }
         assert_ok(pt_stage_backward_weight(at->stage, &mbs[s], m > 0, NULL, &err), &err);
-        pt_stage_end(at->stage, &mbs[s]);
+        assert_ok(pt_stage_end(at->stage, &mbs[s], &err), &err);
     }
 }
 

@@ -105,6 +105,25 @@ static void add_random_sum(pt_graph *graph, pt_rng *rng)
         graph_add(graph, graph_op(PT_OP_ADD), inputs, n);
 }
 
+/* Rows that a stage may make one op of: batch-norm, a sum, relu, with or without somebody who reads
+ * a value in between. */
+static void add_random_row(pt_graph *graph, pt_rng *rng)
+{
+    int input = pick(graph, rng), other = pick(graph, rng);
+    int value = graph_add1(graph, graph_op(PT_OP_BATCH_NORM), input);
+    if (pt_rng_below(rng, 3) == 0)
+        graph_add1(graph, random_simple_op(rng), pt_rng_below(rng, 2) ? input : other);
+    if (channels(graph, other) == channels(graph, value)) {
+        bool first = pt_rng_below(rng, 2) == 0;
+        const int both[] = {first ? value : other, first ? other : value};
+        value = graph_add(graph, graph_op(PT_OP_ADD), both, 2);
+    }
+    if (pt_rng_below(rng, 3) == 0)
+        graph_add1(graph, random_simple_op(rng), other);
+    if (pt_rng_below(rng, 4) > 0)
+        graph_add1(graph, graph_op(PT_OP_RELU), value);
+}
+
 static void add_random_concat(pt_graph *graph, pt_rng *rng)
 {
     int inputs[PT_MAX_INPUTS], n = 2 + (int)pt_rng_below(rng, 2);
@@ -139,7 +158,9 @@ void graph_random(pt_graph *graph, uint64_t seed, int64_t classes)
     int wanted = LEAST_NODES + (int)pt_rng_below(&rng, MORE_NODES);
     while (graph->n_nodes < wanted) {
         uint32_t way = pt_rng_below(&rng, 10);
-        if (way < 6)
+        if (way < 2)
+            add_random_row(graph, &rng);
+        else if (way < 6)
             graph_add1(graph, random_simple_op(&rng), pick(graph, &rng));
         else if (way < 9)
             add_random_sum(graph, &rng);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend_row.h"
 #include "suite.h"
 
 #include "pipetrain/learn.h"
@@ -98,7 +99,7 @@ static pt_backend *open_ref(void)
     pt_error err = {PT_OK, ""};
     pt_backend_config config = {.threads = 1};
     pt_backend *b = NULL;
-    assert_ok(pt_backend_find("ref")->open(&config, &b, &err), &err);
+    assert_ok(backend_row("ref")->open(&config, &b, &err), &err);
     return b;
 }
 
@@ -158,8 +159,9 @@ static void check_optimizer(const pt_optimizer_spec *spec)
             v[i] = spec->momentum * v[i] + d;
             theta[i] -= lr * (nesterov ? d + spec->momentum * v[i] : v[i]);
         }
-        assert_ok(row->step(b, spec, lr, scale, N, dev_theta, (float *[]){dev_v}, dev_g, &err),
-                  &err);
+        assert_ok(
+            row->step(b, spec, lr, scale, N, dev_theta, (float *[]){dev_v}, dev_g, NULL, &err),
+            &err);
         check_vector(b, dev_theta, theta, spec->name, step);
         check_vector(b, dev_v, v, "velocity", step);
     }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend_row.h"
 #include "suite.h"
 
 #include "pipetrain/weights.h"
@@ -32,7 +33,7 @@ static void begin(fixture *f, const char *predictor, bool stash, bool training)
     pt_error err = {PT_OK, ""};
     pt_backend_config config = {.threads = 1};
     *f = (fixture){0};
-    assert_ok(pt_backend_find("ref")->open(&config, &f->b, &err), &err);
+    assert_ok(backend_row("ref")->open(&config, &f->b, &err), &err);
     graph_begin(&f->graph, (pt_shape){.ndim = 1, .dims = {FEATURES}}, FEATURES);
     pt_op linear = graph_op(PT_OP_LINEAR);
     linear.features = FEATURES;
@@ -287,6 +288,52 @@ static void test_predicted_set_is_made_once(void **state)
     end(&f);
 }
 
+/* An update makes the next prediction in its own pass. What it made, for the rate and the weights
+ * after the update, has the bits of one that is made when it is asked for. */
+static void test_update_foresees(void **state)
+{
+    (void)state;
+    pt_error err = {PT_OK, ""};
+    fixture early, late;
+    begin(&early, "msnag", /*stash=*/false, /*training=*/true);
+    begin(&late, "msnag", /*stash=*/false, /*training=*/true);
+    fixture *both[] = {&early, &late};
+    float values[FEATURES * FEATURES];
+    for (int i = 0; i < FEATURES * FEATURES; i++)
+        values[i] = 0.1f * (float)(i * i % 11) - 0.37f;
+    for (int i = 0; i < 2; i++) { /* numbers that round, and a rate that changes */
+        pt_weights_free(both[i]->w);
+        both[i]->spec.optimizer.momentum = 0.87;
+        both[i]->spec.optimizer.decay = 0.013;
+        both[i]->spec.lr = (pt_lr_spec){.schedule = "constant", .base = 0.31, .warmup = 9};
+        assert_ok(pt_weights_new(both[i]->b, &both[i]->spec, &both[i]->w, &err), &err);
+        assert_ok(pt_weights_set_param(both[i]->w, 0, values, &err), &err);
+        update(both[i]);
+    }
+    for (int staleness = 1; staleness <= 4; staleness++)
+        for (int i = 0; i < 3; i++) {
+            pt_weight_set before = forward(&early, staleness);
+            (void)forward(&late, staleness + 1); /* what its update foresees is not wanted */
+            update(&early);
+            update(&late);
+            float *made = bytes_of(&early, before.dev_params);
+            pt_weight_set set = forward(&early, staleness), want = forward(&late, staleness);
+            assert_ptr_equal(set.dev_params, before.dev_params);
+            assert_int_not_equal(set.content, before.content);
+            assert_int_equal(set.version, pt_weights_updates(early.w));
+            assert_holds(&early, set.dev_params, made); /* asking for it made nothing new */
+            float *asked = bytes_of(&late, want.dev_params);
+            assert_memory_equal(made, asked, early.flat.param_elements * sizeof *made);
+            float *theta = bytes_of(&early, pt_weights_now(early.w).dev_params);
+            assert_memory_not_equal(made, theta, FEATURES * sizeof *made);
+            free(made);
+            free(asked);
+            free(theta);
+        }
+    end(&early);
+    end(&late);
+}
+
 /* ---- content numbers --------------------------------------------------------------------------
  */
 
@@ -443,6 +490,7 @@ int main(void)
         cmocka_unit_test(test_two_distances_are_two_contents),
         cmocka_unit_test(test_nothing_late_is_not_stashed),
         cmocka_unit_test(test_predicted_set_is_made_once),
+        cmocka_unit_test(test_update_foresees),
         cmocka_unit_test(test_a_number_names_one_content),
         cmocka_unit_test(test_reading_changes_no_number),
         cmocka_unit_test(test_given_weights_are_predicted_anew),

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backend_row.h"
 #include "suite.h"
 
 #include "pipetrain/init.h"
@@ -32,7 +33,7 @@ static int begin(void **state)
     const char *t = getenv("TMPDIR");
     snprintf(f->dir, sizeof f->dir, "%s/pt-XXXXXX", t ? t : "/tmp");
     assert_non_null(mkdtemp(f->dir));
-    assert_ok(pt_backend_find("ref")->open(&config, &f->b, &err), &err);
+    assert_ok(backend_row("ref")->open(&config, &f->b, &err), &err);
     graph_begin(&f->graph, (pt_shape){.ndim = 3, .dims = {2, 4, 4}}, CLASSES);
     pt_op conv = graph_op(PT_OP_CONV2D), linear = graph_op(PT_OP_LINEAR);
     conv.features = 4;

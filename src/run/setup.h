@@ -1,0 +1,32 @@
+/* What the files that open a run share: setup.c (the phases), memory.c (does it fit?) and p2p.c
+ * (where do messages lie?). Private to src/run. */
+#ifndef PIPETRAIN_RUN_SETUP_H
+#define PIPETRAIN_RUN_SETUP_H
+
+#include "pipetrain/run.h"
+
+/* How epochs and the test set fall apart, from the settings and the data that is open. */
+void pt_run_divide(pt_run *run);
+/* How many steps and epochs, and the lists of actions for them. */
+pt_status pt_run_plan(pt_run *run, pt_error *err);
+pt_stage_plan pt_run_stage_plan(const pt_run *run);
+pt_weights_spec pt_run_weights_spec(const pt_run *run);
+
+/* ---- memory.c: two phases, for every rank must learn what fits on all --------------------------
+ */
+/* Predicts the bytes and reserves them. A device that lacks them is remembered in `refusal`, with
+ * the largest micro-batch that would fit here. */
+pt_status pt_run_reserve(pt_run *run, pt_error *err);
+/* Collective. PT_EINPUT: what is missing, and the largest micro-batch that fits on all ranks. */
+pt_status pt_run_fit(pt_run *run, pt_error *err);
+/* Returns `status`, and has a failure of the machine say on which of several ranks it happened. */
+pt_status pt_run_name_rank(const pt_run *run, pt_status status, pt_error *err);
+
+/* ---- p2p.c ------------------------------------------------------------------------------------
+ */
+/* Collective. Decides where the slots of links lie: --p2p. */
+pt_status pt_run_choose_links(pt_run *run, pt_error *err);
+/* The same on every rank: the least of what they say. Collective; without a world it is `mine`. */
+pt_status pt_run_least(pt_run *run, int64_t mine, int64_t *ret_least, pt_error *err);
+
+#endif

@@ -1,0 +1,180 @@
+/* Whole runs on a backend that does its work late, against the same runs on one that does it at
+ * once: weights, statistics and losses have the same bits, whatever the order of the lanes. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "late_backend.h"
+#include "pipetrain/run.h"
+#include "tap.h"
+
+enum { ORDERS = 12, MOST_WORDS = 8 };
+
+/* Values that skip stages, values in place and in scratch, dropout, statistics; as many cuts as
+ * there may be ranks. */
+static const char MODEL[] = "name: late\n"
+                            "input: {shape: [2, 6, 6]}\n"
+                            "layers:\n"
+                            "  - {name: conv1, kind: conv2d, features: 4, kernel: 3, padding: 1}\n"
+                            "  - {name: relu0, kind: relu}\n"
+                            "  - {name: bn1, kind: batch-norm}\n"
+                            "  - {name: relu1, kind: relu}\n"
+                            "  - {name: drop1, kind: dropout, p: 0.25}\n"
+                            "  - {name: conv2, kind: conv2d, features: 4, kernel: 3, padding: 1}\n"
+                            "  - {name: gelu1, kind: gelu}\n"
+                            "  - {name: sum, kind: add, inputs: [gelu1, relu1]}\n"
+                            "  - {name: cat, kind: concat, inputs: [sum, input]}\n"
+                            "  - {name: pool, kind: max-pool, kernel: 2, stride: 2}\n"
+                            "  - {name: flat, kind: flatten}\n"
+                            "  - {name: drop2, kind: dropout, p: 0.25}\n"
+                            "  - {name: fc, kind: linear, features: 5}\n"
+                            "loss: {kind: cross-entropy}\n"
+                            "cuts:\n"
+                            "  2: [conv2]\n"
+                            "  3: [relu0, cat]\n"
+                            "  4: [bn1, conv2, flat]\n";
+
+/* What a run leaves on one rank: all its tensors, one behind the other, and the last losses. */
+typedef struct outcome {
+    float *numbers;
+    size_t n;
+    pt_pass_result pass;
+} outcome;
+
+static void append(outcome *o, const float *x, size_t n)
+{
+    o->numbers = realloc(o->numbers, (o->n + n) * sizeof *x);
+    if (!o->numbers)
+        exit(1);
+    memcpy(o->numbers + o->n, x, n * sizeof *x);
+    o->n += n;
+}
+
+static void keep(tap *t, const pt_run *run, outcome *o)
+{
+    enum { MOST = 4096 };
+    float x[MOST];
+    for (int i = 0; i < run->flat.n_params; i++) {
+        CHECK_OK(t, pt_weights_get_param(run->weights, i, x, &t->err));
+        append(o, x, (size_t)run->flat.params[i].shape.elements);
+    }
+    for (int i = 0; i < run->flat.n_state; i++) {
+        CHECK_OK(t, pt_weights_get_state(run->weights, i, x, &t->err));
+        append(o, x, (size_t)run->flat.state[i].shape.elements);
+    }
+}
+
+/* The losses that rank 0 wrote, without the times. */
+static void keep_losses(tap *t, const char *path, outcome *o)
+{
+    char line[1024];
+    FILE *log = t->rank == 0 ? fopen(path, "r") : NULL;
+    while (log && fgets(line, sizeof line, log)) {
+        const char *at = strstr(line, "loss\": ");
+        float value = at ? strtof(at + strlen("loss\": "), NULL) : 0;
+        if (at)
+            append(o, &value, 1);
+    }
+    if (log)
+        fclose(log);
+}
+
+static void configure(tap *t, pt_config *config, const char *options, const char *log)
+{
+    char words[512], *save = NULL;
+    CHECK_OK(t, pt_config_init(config, &t->err));
+    snprintf(words, sizeof words,
+             "dataset=synthetic backend=ref samples=40 batch=9 micro-batch=3 steps=11 eval-every=1 "
+             "weight-decay=0.01 log=%s progress=off %s",
+             log, options);
+    for (char *word = strtok_r(words, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
+        char *value = strchr(word, '=');
+        *value++ = 0;
+        CHECK_OK(t, pt_options_set(&config->options, word, value, PT_FROM_COMMAND_LINE, "test",
+                                   &t->err));
+    }
+    CHECK_OK(t, pt_config_settle(config, &t->err));
+}
+
+/* seed 0: at once. */
+static outcome train(tap *t, const char *options, uint64_t seed)
+{
+    static volatile int stop;
+    char path[64];
+    outcome o = {0};
+    pt_config config;
+    pt_partition *partition = NULL;
+    pt_run *run = NULL;
+    FILE *console = tmpfile();
+    snprintf(path, sizeof path, "late-%d.jsonl", (int)getpid());
+    configure(t, &config, options, path);
+    CHECK_OK(t, pt_partition_parse("late.yaml", MODEL, strlen(MODEL), &partition, &t->err));
+    pt_status status = pt_run_open(t->world, &config, partition, console, &stop, &run, &t->err);
+    CHECK(t, status == PT_OK, "%s", t->err.text);
+    if (status != PT_OK || !console)
+        exit(1);
+    if (seed)
+        late_begin(run->backend, seed);
+    status = pt_run_train(run, &t->err);
+    CHECK(t, status == PT_OK, "%s", t->err.text);
+    if (status != PT_OK)
+        exit(1);
+    keep(t, run, &o);
+    if (seed) {
+        int64_t calls = 0, most = 0;
+        late_counts(&calls, &most);
+        CHECK(t, calls > 1000 && most > 10, "%lld calls, at most %lld at once: nothing was late",
+              (long long)calls, (long long)most);
+    }
+    pt_run_close(run);
+    keep_losses(t, path, &o);
+    remove(path);
+    fclose(console);
+    pt_partition_free(partition);
+    pt_config_clear(&config);
+    return o;
+}
+
+static void compare(tap *t, const char *options)
+{
+    outcome want = train(t, options, 0);
+    CHECK(t, want.n >= 16, "only %zu numbers", want.n); /* a stage of one batch-norm */
+    for (uint64_t seed = 1; seed <= ORDERS; seed++) {
+        outcome got = train(t, options, seed * 1000 + (uint64_t)t->rank);
+        bool same = got.n == want.n &&
+                    memcmp(got.numbers, want.numbers, want.n * sizeof *want.numbers) == 0;
+        CHECK(t, same, "%s, order %d: other numbers", options, (int)seed);
+        free(got.numbers);
+    }
+    free(want.numbers);
+}
+
+static void test_async(tap *t)
+{
+    compare(t, "schedule=async");
+}
+
+static void test_async_stash(tap *t)
+{
+    compare(t, "schedule=async stash=on in-flight=1");
+}
+
+static void test_1f1b(tap *t)
+{
+    compare(t, "schedule=1f1b clip=0.5");
+}
+
+static void test_gpipe_blocking(tap *t)
+{
+    compare(t, "schedule=gpipe blocking-sends=on");
+}
+
+int main(int argc, char **argv)
+{
+    static const tap_case cases[] = {
+        {"async, msnag", test_async},
+        {"async, msnag, stashed, more in flight", test_async_stash},
+        {"1f1b, clipped", test_1f1b},
+        {"gpipe, blocking sends", test_gpipe_blocking},
+    };
+    return tap_main(argc, argv, 1, cases, sizeof cases / sizeof *cases);
+}
