@@ -10,7 +10,7 @@ build_packages=(gcc libc6-dev pkg-config meson ninja-build openmpi-bin libopenmp
     zlib1g-dev libfyaml-dev libjansson-dev dataset-fashion-mnist)
 # … and what the tests and the checks of the code need beside it.
 # shellcheck disable=SC2034
-test_packages=(git libcmocka-dev python3 python3-numpy procps gdb valgrind binutils clang clang-format
+test_packages=(git g++ libcmocka-dev python3 python3-numpy procps gdb valgrind binutils clang clang-format
     libclang-rt-14-dev)
 
 say() {

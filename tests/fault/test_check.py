@@ -14,7 +14,8 @@ import small_model
 import tap
 
 PARTITIONS = sorted((program.ROOT / "partitions").glob("*.yaml"))
-SHIPPED = ["lenet5", "mlp", "resnet-18", "resnet-32", "vgg-11", "wrn-10-1", "wrn-16-4"]
+SHIPPED = ["lenet5", "mlp", "resnet-18", "resnet-32", "resnet-50", "vgg-11", "wrn-10-1", "wrn-16-4",
+           "wrn-28-10"]
 SYNCHRONOUS = ("gpipe", "1f1b")
 
 
@@ -48,7 +49,7 @@ class Check(unittest.TestCase):
             whole = None
             for stages in (1, 2, 4):
                 with self.subTest(path.stem, stages=stages):
-                    text = self.check(path, stages, "--dataset=synthetic", "--batch=8")
+                    text = self.check(path, stages, "--dataset=synthetic", "--batch=2")
                     self.assertIn("staleness", text)
                     self.assertIn("MiB", text)
                     self.assertRegex(text, r"predicted: [\d.]+ ms a step")
