@@ -18,7 +18,6 @@ import unittest.mock
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "fault"))
 
 import launch  # noqa: E402  first: it finds the modules of tests/train
-import numpy as np  # noqa: E402
 import program  # noqa: E402
 import safetensors_io  # noqa: E402
 import test_bitwise  # noqa: E402
@@ -55,14 +54,8 @@ class Case(unittest.TestCase):
     def setUpClass(cls):
         cls.temporary = tempfile.TemporaryDirectory()
         cls.folder = pathlib.Path(cls.temporary.name)
-        numbers = np.random.default_rng(3)
-        safetensors_io.write(
-            cls.folder / "data.safetensors",
-            {
-                "x": numbers.integers(0, 256, (SAMPLES, 3, 10, 10), np.uint8),
-                "y": numbers.integers(0, 5, SAMPLES, np.int64),
-            },
-        )
+        data = cls.folder / "data.safetensors"
+        safetensors_io.write_images(data, SAMPLES, (3, 10, 10), classes=5, seed=3)
         # Skips, sums and dropout across three cuts.
         (cls.folder / "crossed.yaml").write_text(test_bitwise.PARTITION)
         cls.runs = {}

@@ -12,6 +12,7 @@ import unittest
 
 import fake_program  # first: it finds the modules below
 import tap
+import test_bitwise
 
 SEEDS = (2, 3)  # orders of the streams, beside the first
 
@@ -56,20 +57,7 @@ class Losses(fake_program.Case):
 class Bits(fake_program.Case):
     """The order of streams and the number of ranks change nothing."""
 
-    SETTINGS = {
-        "batch": 8,
-        "micro_batch": 3,
-        "epochs": 2,
-        "lr": 0.1,
-        "momentum": 0.9,
-        "weight_decay": 0.0005,
-        "clip": 1.0,
-        "crop": 1,
-        "flip": "on",
-        "shuffle": "on",
-        "seed": 5,
-        "eval_every": 2,
-    }
+    SETTINGS = {**test_bitwise.SETTINGS, "micro_batch": 3, "eval_every": 2}
 
     def compare_all(self, precision):
         same = {**self.SETTINGS, "precision": precision}

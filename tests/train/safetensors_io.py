@@ -38,6 +38,13 @@ def write(path, tensors, metadata=None):
             file.write(blob)
 
 
+def write_images(path, samples, shape, classes, seed):
+    """Random images as bytes with random labels, for --dataset=arrays."""
+    numbers = np.random.default_rng(seed)
+    images = numbers.integers(0, 256, (samples, *shape), np.uint8)
+    write(path, {"x": images, "y": numbers.integers(0, classes, samples, np.int64)})
+
+
 def read(path):
     """Returns ({name: array}, metadata). Refuses a header whose offsets do not cover the data."""
     blob = pathlib.Path(path).read_bytes()

@@ -71,14 +71,8 @@ class Bitwise(unittest.TestCase):
     def setUpClass(cls):
         cls.temporary = tempfile.TemporaryDirectory()
         cls.folder = pathlib.Path(cls.temporary.name)
-        numbers = np.random.default_rng(3)
-        safetensors_io.write(
-            cls.folder / "data.safetensors",
-            {
-                "x": numbers.integers(0, 256, (SAMPLES, 3, 10, 10), np.uint8),
-                "y": numbers.integers(0, 5, SAMPLES, np.int64),
-            },
-        )
+        data = cls.folder / "data.safetensors"
+        safetensors_io.write_images(data, SAMPLES, (3, 10, 10), classes=5, seed=3)
         (cls.folder / "crossed.yaml").write_text(PARTITION)
         without_dropout = PARTITION.replace("p: 0.25", "p: 0").replace("p: 0.5", "p: 0")
         (cls.folder / "undropped.yaml").write_text(without_dropout)

@@ -14,8 +14,6 @@ import tempfile
 import unittest
 from unittest import mock
 
-import numpy as np
-
 import program
 import safetensors_io
 import tap
@@ -58,14 +56,8 @@ class Blocking(unittest.TestCase):
     def setUpClass(cls):
         cls.temporary = tempfile.TemporaryDirectory()
         cls.folder = pathlib.Path(cls.temporary.name)
-        numbers = np.random.default_rng(12)
-        safetensors_io.write(
-            cls.folder / "data.safetensors",
-            {
-                "x": numbers.integers(0, 256, (SAMPLES, 2, SIDE, SIDE), np.uint8),
-                "y": numbers.integers(0, 4, SAMPLES, np.int64),
-            },
-        )
+        data = cls.folder / "data.safetensors"
+        safetensors_io.write_images(data, SAMPLES, (2, SIDE, SIDE), classes=4, seed=12)
         (cls.folder / "wide.yaml").write_text(PARTITION)
 
     @classmethod

@@ -11,8 +11,6 @@ import pathlib
 import tempfile
 import unittest
 
-import numpy as np
-
 import program
 import safetensors_io
 import tap
@@ -68,14 +66,8 @@ class Memory(unittest.TestCase):
     def setUpClass(cls):
         cls.temporary = tempfile.TemporaryDirectory()
         cls.folder = pathlib.Path(cls.temporary.name)
-        numbers = np.random.default_rng(7)
-        safetensors_io.write(
-            cls.folder / "data.safetensors",
-            {
-                "x": numbers.integers(0, 256, (SAMPLES, 3, 10, 10), np.uint8),
-                "y": numbers.integers(0, 5, SAMPLES, np.int64),
-            },
-        )
+        data = cls.folder / "data.safetensors"
+        safetensors_io.write_images(data, SAMPLES, (3, 10, 10), classes=5, seed=7)
         (cls.folder / "mixed.yaml").write_text(PARTITION)
 
     @classmethod
