@@ -2,7 +2,9 @@
  * element is changed by constants of its channel.
  *
  * A body says what. open(c, k) reads the constants of V channels; load(i, held) reads V elements at
- * i; then add(i, k, held, sums) adds to Body::SUMS sums, or store(i, k, held) writes. */
+ * i; then add(i, k, held, sums) adds to Body::SUMS sums, or store(i, k, held) writes. As long as
+ * there are rows for it, a thread makes Body::DEPTH loads before it looks at the first; what is
+ * left it does row by row. */
 #ifndef PIPETRAIN_KERNELS_CHANNELS_CUH
 #define PIPETRAIN_KERNELS_CHANNELS_CUH
 
@@ -25,27 +27,41 @@ __device__ inline void pt_write_partials(const pt_tiling &t, const pt_tile &at,
             partials[(at.slice * K + k) * t.channels + at.c + v] = sums[k].at[v];
 }
 
+/* What a thread adds: Body::SUMS sums of V channels. */
+template <int V, typename Body>
+__device__ inline void pt_sum_rows(const pt_tiling &t, const pt_tile &at, const Body &body,
+                                   pt_pack<V> *sums)
+{
+    const int64_t step = t.slices * t.lines, next = step * t.channels;
+    typename Body::template constants<V> k;
+    typename Body::template held<V> held[Body::DEPTH];
+    int64_t r = at.slice * t.lines + at.line, i = r * t.channels + at.c;
+    if (!at.in)
+        return;
+    body.open(at.c, k);
+    for (; r + (Body::DEPTH - 1) * step < t.rows;
+         r += Body::DEPTH * step, i += Body::DEPTH * next) {
+#pragma unroll
+        for (int u = 0; u < Body::DEPTH; u++)
+            body.load(i + u * next, held[u]);
+#pragma unroll
+        for (int u = 0; u < Body::DEPTH; u++)
+            body.add(i + u * next, k, held[u], sums);
+    }
+#pragma unroll 1
+    for (; r < t.rows; r += step, i += next) {
+        body.load(i, held[0]);
+        body.add(i, k, held[0], sums);
+    }
+}
+
 template <int V, typename Body>
 __global__ void __launch_bounds__(PT_ROWS_THREADS)
     pt_sums_kernel(pt_tiling t, Body body, float *partials)
 {
     const pt_tile at = pt_tile_of<V>(t);
-    const int64_t step = t.slices * t.lines;
     pt_pack<V> sums[Body::SUMS] = {};
-    typename Body::template constants<V> k;
-    if (at.in)
-        body.open(at.c, k);
-    for (int64_t r = at.slice * t.lines + at.line; at.in && r < t.rows; r += Body::DEPTH * step) {
-        typename Body::template held<V> held[Body::DEPTH];
-#pragma unroll
-        for (int u = 0; u < Body::DEPTH; u++)
-            if (r + u * step < t.rows)
-                body.load((r + u * step) * t.channels + at.c, held[u]);
-#pragma unroll
-        for (int u = 0; u < Body::DEPTH; u++)
-            if (r + u * step < t.rows)
-                body.add((r + u * step) * t.channels + at.c, k, held[u], sums);
-    }
+    pt_sum_rows<V>(t, at, body, sums);
     pt_fold_lines<Body::SUMS, V>(t, at, sums);
     pt_write_partials<Body::SUMS, V>(t, at, sums, partials);
 }
@@ -57,19 +73,24 @@ __global__ void __launch_bounds__(PT_ROWS_THREADS) pt_apply_kernel(pt_tiling t, 
     const pt_tile at = pt_tile_of<V>(t);
     const int64_t step = t.slices * t.lines;
     typename Body::template constants<V> k;
-    if (!at.in)
+    typename Body::template held<V> held[Body::DEPTH];
+    const int64_t next = step * t.channels;
+    int64_t r = t.rows - 1 - at.slice * t.lines - at.line, i = r * t.channels + at.c;
+    if (!at.in || r < 0)
         return;
     body.open(at.c, k);
-    for (int64_t r = t.rows - 1 - at.slice * t.lines - at.line; r >= 0; r -= Body::DEPTH * step) {
-        typename Body::template held<V> held[Body::DEPTH];
+    for (; r >= (Body::DEPTH - 1) * step; r -= Body::DEPTH * step, i -= Body::DEPTH * next) {
 #pragma unroll
         for (int u = 0; u < Body::DEPTH; u++)
-            if (r - u * step >= 0)
-                body.load((r - u * step) * t.channels + at.c, held[u]);
+            body.load(i - u * next, held[u]);
 #pragma unroll
         for (int u = 0; u < Body::DEPTH; u++)
-            if (r - u * step >= 0)
-                body.store((r - u * step) * t.channels + at.c, k, held[u]);
+            body.store(i - u * next, k, held[u]);
+    }
+#pragma unroll 1
+    for (; r >= 0; r -= step, i -= next) {
+        body.load(i, held[0]);
+        body.store(i, k, held[0]);
     }
 }
 
@@ -120,7 +141,7 @@ __device__ inline double pt_over_slices(const pt_tiling &t, int64_t c, Value val
     double *shared = pt_shared<double>();
     double sum = 0;
     if (c < t.channels)
-#pragma unroll 4
+#pragma unroll 8
         for (int64_t slice = threadIdx.x / PT_FINISH_CHANNELS; slice < t.slices;
              slice += PT_FINISH_LINES)
             sum += value(slice);

@@ -1,8 +1,9 @@
 /* Kernels that do the same to every element of flat arrays.
  *
  * A body says what: load(i, held) reads V elements at i into `held`, store(i, held) computes and
- * writes. A thread makes all its loads before its first store, so that many are in flight and an
- * output may be an input. Body::WIDE elements are an access of 16 bytes. */
+ * writes; an output may be an input. Body::WIDE elements are an access of 16 bytes. A thread makes
+ * all its loads before its first store, and asks no questions between them: behind a branch a load
+ * is converted at once, and so waited for. */
 #ifndef PIPETRAIN_KERNELS_EACH_CUH
 #define PIPETRAIN_KERNELS_EACH_CUH
 
@@ -20,14 +21,20 @@ __global__ void __launch_bounds__(PT_EACH_THREADS)
     const int64_t packs = n / V, rest = packs * V + threadIdx.x;
     const int64_t first = (int64_t)blockIdx.x * (PT_EACH_THREADS * Body::DEPTH) + threadIdx.x;
     typename Body::template held<V> held[Body::DEPTH];
+    if (first + (Body::DEPTH - 1) * PT_EACH_THREADS < packs) {
 #pragma unroll
-    for (int u = 0; u < Body::DEPTH; u++)
-        if (first + u * PT_EACH_THREADS < packs)
+        for (int u = 0; u < Body::DEPTH; u++)
             body.template load<V>((first + u * PT_EACH_THREADS) * V, held[u]);
 #pragma unroll
-    for (int u = 0; u < Body::DEPTH; u++)
-        if (first + u * PT_EACH_THREADS < packs)
+        for (int u = 0; u < Body::DEPTH; u++)
             body.template store<V>((first + u * PT_EACH_THREADS) * V, held[u]);
+    } else { /* the last block */
+#pragma unroll 1
+        for (int64_t pack = first; pack < packs; pack += PT_EACH_THREADS) {
+            body.template load<V>(pack * V, held[0]);
+            body.template store<V>(pack * V, held[0]);
+        }
+    }
     if (V > 1 && blockIdx.x == 0 && rest < n) { /* fewer than V elements */
         typename Body::template held<1> one;
         body.template load<1>(rest, one);

@@ -76,8 +76,8 @@ typedef struct pt_cu_dropout_spec {
 cudaError_t pt_cu_dropout(cudaStream_t s, pt_cu_type type, const pt_cu_dropout_spec *spec,
                           const void *x, void *y);
 
-/* ---- pools (kernels/pool.cu) -------------------------------------------------------------------
- */
+/* ---- pools (kernels/max_pool.cu, avg_pool.cu, global_pool.cu) ----------------------------------
+ * Padding is less than the kernel, and the last window begins before the input ends. */
 typedef struct pt_cu_window {
     int64_t samples, channels, in_h, in_w, out_h, out_w;
     int64_t kernel[2], stride[2], padding[2];

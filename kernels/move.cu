@@ -6,18 +6,14 @@ namespace
 
 enum { THREADS = 256 };
 
-/* *p (+)= x */
-template <bool ACCUMULATE, typename T> __device__ inline void put(T *p, float x)
-{
-    *p = pt_from_float<T>(ACCUMULATE ? pt_to_float(*p) + x : x);
-}
-
 /* ---- transpose: where both sides are long, a tile at a time through shared memory -------------
  *
  * A tile of 64 × 64 is read row by row and written column by column, both in runs of neighbours;
- * a row of it takes 65 places, so that the threads of a warp meet no bank twice. */
+ * a row of it takes 65 places, so that the threads of a warp meet no bank twice. A thread has read
+ * all it needs of one array before it touches the other, so that its reads are under way together.
+ */
 
-enum { TILE = 64, TILE_ROWS = THREADS / TILE, TILE_LINE = TILE + 1 };
+enum { TILE = 64, TILE_ROWS = THREADS / TILE, TILE_LINE = TILE + 1, TILE_DEPTH = TILE / TILE_ROWS };
 
 /* As many tiles as cover one matrix, and the matrices one after the other. */
 struct tiles {
@@ -33,17 +29,32 @@ __global__ void __launch_bounds__(THREADS) tile_kernel(tiles t, const From *src,
     const int lane = (int)threadIdx.x % TILE, line = (int)threadIdx.x / TILE;
     const int64_t first = matrix * t.rows * t.columns;
     const int64_t row0 = down * TILE, column0 = across * TILE;
+    float x[TILE_DEPTH];
 #pragma unroll
-    for (int i = line; i < TILE; i += TILE_ROWS)
-        if (row0 + i < t.rows && column0 + lane < t.columns)
-            tile[i * TILE_LINE + lane] =
-                pt_to_float(src[first + (row0 + i) * t.columns + column0 + lane]);
+    for (int u = 0; u < TILE_DEPTH; u++) {
+        const int64_t row = row0 + line + u * TILE_ROWS, column = column0 + lane;
+        x[u] = row < t.rows && column < t.columns
+                   ? pt_to_float(src[first + row * t.columns + column])
+                   : 0.0f;
+    }
+#pragma unroll
+    for (int u = 0; u < TILE_DEPTH; u++)
+        tile[(line + u * TILE_ROWS) * TILE_LINE + lane] = x[u];
     __syncthreads();
 #pragma unroll
-    for (int i = line; i < TILE; i += TILE_ROWS)
-        if (row0 + lane < t.rows && column0 + i < t.columns)
-            put<ACCUMULATE>(&dst[first + (column0 + i) * t.rows + row0 + lane],
-                            tile[lane * TILE_LINE + i]);
+    for (int u = 0; ACCUMULATE && u < TILE_DEPTH; u++) {
+        const int64_t row = row0 + lane, column = column0 + line + u * TILE_ROWS;
+        x[u] = row < t.rows && column < t.columns ? pt_to_float(dst[first + column * t.rows + row])
+                                                  : 0.0f;
+    }
+#pragma unroll
+    for (int u = 0; u < TILE_DEPTH; u++) {
+        const int64_t row = row0 + lane, column = column0 + line + u * TILE_ROWS;
+        const float value = tile[lane * TILE_LINE + line + u * TILE_ROWS];
+        if (row < t.rows && column < t.columns)
+            dst[first + column * t.rows + row] =
+                pt_from_float<To>(ACCUMULATE ? x[u] + value : value);
+    }
 }
 
 template <typename From, typename To, bool ACCUMULATE>
@@ -77,7 +88,8 @@ __global__ void __launch_bounds__(THREADS) strip_kernel(strips t, const From *sr
     int64_t strip, to[STRIP_DEPTH];
     const int64_t matrix = pt_split(blockIdx.x, t.per_matrix, &strip);
     const int64_t elements = t.narrow * t.length, first = matrix * elements;
-    float x[STRIP_DEPTH];
+    From x[STRIP_DEPTH];
+    To old[STRIP_DEPTH];
 #pragma unroll
     for (int u = 0; u < STRIP_DEPTH; u++) {
         const int64_t e = strip * STRIP + u * THREADS + threadIdx.x;
@@ -87,13 +99,16 @@ __global__ void __launch_bounds__(THREADS) strip_kernel(strips t, const From *sr
             continue;
         const int64_t along = pt_split(e, t.narrow, &place);
         const int64_t other = place * t.length + along;
-        x[u] = pt_to_float(src[first + (FROM_NARROW ? e : other)]);
+        x[u] = src[first + (FROM_NARROW ? e : other)];
         to[u] = first + (FROM_NARROW ? other : e);
+        if (ACCUMULATE)
+            old[u] = dst[to[u]];
     }
 #pragma unroll
     for (int u = 0; u < STRIP_DEPTH; u++)
         if (to[u] >= 0)
-            put<ACCUMULATE>(&dst[to[u]], x[u]);
+            dst[to[u]] = pt_from_float<To>(ACCUMULATE ? pt_to_float(old[u]) + pt_to_float(x[u])
+                                                      : pt_to_float(x[u]));
 }
 
 template <typename From, typename To, bool ACCUMULATE>

@@ -12,18 +12,22 @@ typedef struct pt_moments {
 
 enum { PT_MOMENTS_GROUP = 4 };
 
-/* Both of two sets together. Never subtracts large sums from each other.
- * T. Chan, G. Golub, R. LeVeque, "Algorithms for computing the sample variance", 1983, eq. 2.1. */
-PT_ELEMENT pt_moments pt_element_merge(pt_moments a, pt_moments b)
+/* Both of two sets together, n values of which `share` are b's. Never subtracts large sums from
+ * each other. T. Chan, G. Golub, R. LeVeque, "Algorithms for computing the sample variance", 1983,
+ * eq. 2.1. */
+PT_ELEMENT pt_moments pt_element_merge_by(pt_moments a, pt_moments b, float n, float share)
 {
-    const pt_moments none = {0.0f, 0.0f, 0.0f};
-    const float n = a.n + b.n, delta = b.mean - a.mean;
-    if (n == 0.0f)
-        return none;
-    const float share = b.n / n;
+    const float delta = b.mean - a.mean;
     const pt_moments both = {n, fmaf(delta, share, a.mean),
                              a.m2 + fmaf(delta * delta, a.n * share, b.m2)};
     return both;
+}
+
+PT_ELEMENT pt_moments pt_element_merge(pt_moments a, pt_moments b)
+{
+    const pt_moments none = {0.0f, 0.0f, 0.0f};
+    const float n = a.n + b.n;
+    return n == 0.0f ? none : pt_element_merge_by(a, b, n, b.n / n);
 }
 
 /* Of a group of four: mean first, then the deviations. */

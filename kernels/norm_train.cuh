@@ -27,50 +27,60 @@ struct join_moments {
     }
 };
 
+/* Of V channels. They have the same number of values, so that one division serves all. */
 template <int V> struct moments_pack {
-    float n;
+    float n, share;
     pt_pack<V> mean, m2;
+
+    /* more > 0 values will be joined to those of every channel. */
+    __device__ void expect(float more)
+    {
+        share = more / (n + more);
+    }
 
     __device__ void join(int v, pt_moments other)
     {
-        const pt_moments both = pt_element_merge({n, mean.at[v], m2.at[v]}, other);
+        const pt_moments both =
+            pt_element_merge_by({n, mean.at[v], m2.at[v]}, other, n + other.n, share);
         mean.at[v] = both.mean;
         m2.at[v] = both.m2;
     }
 };
 
+/* Four rows of a thread are a group; what is left is joined one by one. */
 template <typename T, int V>
 __global__ void __launch_bounds__(PT_ROWS_THREADS)
     moments_kernel(pt_tiling t, const T *x, float *partials)
 {
     static_assert((int)PT_ROWS_DEPTH == (int)PT_MOMENTS_GROUP, "a round of a thread is a group");
     const pt_tile at = pt_tile_of<V>(t);
-    const int64_t step = t.slices * t.lines;
+    const int64_t step = t.slices * t.lines, next = step * t.channels;
+    const int64_t rows = at.in ? t.rows : 0;
+    int64_t r = at.slice * t.lines + at.line;
+    const T *p = x + r * t.channels + at.c;
     moments_pack<V> mine = {};
-    for (int64_t r = at.slice * t.lines + at.line; at.in && r < t.rows; r += PT_ROWS_DEPTH * step) {
+    for (; r + (PT_ROWS_DEPTH - 1) * step < rows;
+         r += PT_ROWS_DEPTH * step, p += PT_ROWS_DEPTH * next) {
         pt_pack<V> held[PT_ROWS_DEPTH];
 #pragma unroll
         for (int u = 0; u < PT_ROWS_DEPTH; u++)
-            if (r + u * step < t.rows)
-                held[u] = pt_read<V>(x + (r + u * step) * t.channels + at.c);
-        if (r + (PT_ROWS_DEPTH - 1) * step < t.rows) {
+            held[u] = pt_read<V>(p + u * next);
+        mine.expect(PT_ROWS_DEPTH);
 #pragma unroll
-            for (int v = 0; v < V; v++) {
-                const float group[] = {held[0].at[v], held[1].at[v], held[2].at[v], held[3].at[v]};
-                mine.join(v, pt_element_moments(group));
-            }
-            mine.n += PT_ROWS_DEPTH;
-            continue;
+        for (int v = 0; v < V; v++) {
+            const float group[] = {held[0].at[v], held[1].at[v], held[2].at[v], held[3].at[v]};
+            mine.join(v, pt_element_moments(group));
         }
+        mine.n += PT_ROWS_DEPTH;
+    }
+#pragma unroll 1
+    for (; r < rows; r += step, p += next) {
+        const pt_pack<V> one = pt_read<V>(p);
+        mine.expect(1);
 #pragma unroll
-        for (int u = 0; u < PT_ROWS_DEPTH; u++) {
-            if (r + u * step >= t.rows)
-                continue;
-#pragma unroll
-            for (int v = 0; v < V; v++)
-                mine.join(v, {1.0f, held[u].at[v], 0.0f});
-            mine.n += 1;
-        }
+        for (int v = 0; v < V; v++)
+            mine.join(v, {1.0f, one.at[v], 0.0f});
+        mine.n += 1;
     }
     pt_pack<V> all[MOMENTS];
 #pragma unroll

@@ -70,13 +70,19 @@ template <int N> __device__ inline pt_words<N> pt_read_words(const void *p)
     return w;
 }
 
+/* By hand: nvcc takes an assignment of uint4 apart, and does not always find together again what
+ * belongs together; where it does not, one access becomes four. */
 template <int N> __device__ inline void pt_write_words(void *p, pt_words<N> w)
 {
     static_assert(N == 2 || N == 4, "8 or 16 bytes");
+    const size_t to = __cvta_generic_to_global(p);
     if (N == 4)
-        *reinterpret_cast<uint4 *>(p) = make_uint4(w.at[0], w.at[1], w.at[N - 2], w.at[N - 1]);
+        asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(w.at[0]),
+                     "r"(w.at[1]), "r"(w.at[N - 2]), "r"(w.at[N - 1])
+                     : "memory");
     else
-        *reinterpret_cast<uint2 *>(p) = make_uint2(w.at[0], w.at[1]);
+        asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(w.at[0]), "r"(w.at[1])
+                     : "memory");
 }
 
 #endif

@@ -6,24 +6,24 @@
 
 /* [begin, end) */
 typedef struct pt_span {
-    int64_t begin, end;
+    int32_t begin, end;
 } pt_span;
 
 /* The inputs that output `at` looks at; padding is left out. */
-PT_ELEMENT pt_span pt_element_window(int64_t at, int64_t kernel, int64_t stride, int64_t padding,
-                                     int64_t inputs)
+PT_ELEMENT pt_span pt_element_window(int32_t at, int32_t kernel, int32_t stride, int32_t padding,
+                                     int32_t inputs)
 {
-    const int64_t begin = at * stride - padding, end = begin + kernel;
+    const int32_t begin = at * stride - padding, end = begin + kernel;
     const pt_span s = {begin < 0 ? 0 : begin, end > inputs ? inputs : end};
     return s;
 }
 
 /* The outputs that look at input `at`. */
-PT_ELEMENT pt_span pt_element_windows_over(int64_t at, int64_t kernel, int64_t stride,
-                                           int64_t padding, int64_t outputs)
+PT_ELEMENT pt_span pt_element_windows_over(int32_t at, int32_t kernel, int32_t stride,
+                                           int32_t padding, int32_t outputs)
 {
-    const int64_t before = at + padding - kernel; /* the last start of a window that ends before */
-    const int64_t end = (at + padding) / stride + 1;
+    const int32_t before = at + padding - kernel; /* the last start of a window that ends before */
+    const int32_t end = (at + padding) / stride + 1;
     const pt_span s = {before < 0 ? 0 : before / stride + 1, end > outputs ? outputs : end};
     return s;
 }

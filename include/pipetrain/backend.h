@@ -161,7 +161,8 @@ extern const char *const pt_precision_names[PT_PRECISIONS + 1]; /* "fp32", …, 
 typedef struct pt_backend_config {
     int threads;    /* CPU threads of this rank, >= 1 */
     bool release;   /* onednn: a reference implementation chosen by the library is an error */
-    int local_rank; /* among the ranks of this host: chooses the GPU, round robin */
+    int local_rank; /* among the ranks of this host: chooses the GPU, round robin; -1: the one that
+                       the process has, see pt_backend_choose_device */
     pt_precision precision; /* CPUs compute in fp32 only and refuse others */
     bool deterministic;     /* GPUs: only algorithms that give the same bits in every run */
 } pt_backend_config;

@@ -66,9 +66,11 @@ static pt_status take(const struct source *source, const pt_backend_row **ret_ro
     return PT_OK;
 }
 
+/* On the device that was chosen: trying another one would leave a context on it, and it may be
+ * another rank's. */
 static bool opens(const struct source *source, const pt_backend_row **ret_row)
 {
-    const pt_backend_config config = {.threads = 1};
+    const pt_backend_config config = {.threads = 1, .local_rank = -1};
     pt_backend *backend = NULL;
     pt_error err = {PT_OK, ""};
     if (take(source, ret_row, &err) != PT_OK || (*ret_row)->open(&config, &backend, &err) != PT_OK)

@@ -85,6 +85,8 @@ static pt_status take_device(pt_cuda *cuda, pt_error *err)
     if (error != cudaSuccess || devices < 1)
         return no_device(error, err);
     cuda->device = cuda->config.local_rank % devices;
+    if (cuda->config.local_rank < 0)
+        PT_TRY(pt_cuda_check(cudaGetDevice(&cuda->device), NULL, "cudaGetDevice", err));
     PT_TRY(check_device(cuda, err));
     if (pt_cuda_check(cudaSetDevice(cuda->device), NULL, "cudaSetDevice", err) != PT_OK)
         return pt_fail_within(err, "GPU %d", cuda->device);

@@ -37,9 +37,12 @@ typedef struct pt_cuda {
     int device;
     pt_cu_type type; /* of planned values */
     cudaStream_t lane[PT_LANES];
-    cudaEvent_t zeroed; /* orders a new block's zeros before other lanes */
-    cudaEvent_t origin; /* reached at origin_ns: times of events are counted from here */
-    int64_t origin_ns;
+    cudaEvent_t zeroed;     /* orders a new block's zeros before other lanes */
+    struct pt_cuda_origin { /* times of events are counted from here */
+        cudaEvent_t event;
+        int64_t ns; /* when it was reached, on our clock */
+    } origin[2];
+    int origin_now; /* the other one is for events that were recorded before it */
     pt_cuda_convs *convs;
     pt_cuda_gemms *gemms;
 

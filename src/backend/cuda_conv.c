@@ -13,6 +13,7 @@ struct pt_cuda_conv {
 
 struct pt_cuda_convs {
     pt_conv_target target;
+    cudaStream_t stream; /* the handle's */
     pt_cuda_conv **plan; /* ascending by shape */
     size_t n, room;
 };
@@ -144,7 +145,8 @@ unsigned pt_cuda_conv_notes(const pt_cuda_conv *conv)
     return conv->choice.notes;
 }
 
-/* Where this call's tensors are. cuDNN reads it before cudnnBackendExecute returns. */
+/* Where this call's tensors are. cuDNN reads it before cudnnBackendExecute returns. None is kept: a
+ * pack is cheap to make and cannot be changed, and a plan serves several layers and all slots. */
 static pt_status pack_addresses(cudnnBackendDescriptor_t *ret_pack, void *x, void *w, void *y,
                                 void *workspace, pt_error *err)
 {
@@ -160,6 +162,16 @@ static pt_status pack_addresses(cudnnBackendDescriptor_t *ret_pack, void *x, voi
     return pt_cudnn_seal(pack, "packing addresses", err);
 }
 
+static pt_status choose_stream(pt_cuda_convs *convs, cudaStream_t stream, pt_error *err)
+{
+    if (convs->stream == stream)
+        return PT_OK;
+    PT_TRY(
+        pt_cudnn_check(cudnnSetStream(convs->target.handle, stream), "choosing the stream", err));
+    convs->stream = stream;
+    return PT_OK;
+}
+
 pt_status pt_cuda_conv_run(pt_cuda_conv *conv, cudaStream_t stream, void *x, void *w, void *y,
                            void *workspace, pt_error *err)
 {
@@ -168,7 +180,7 @@ pt_status pt_cuda_conv_run(pt_cuda_conv *conv, cudaStream_t stream, void *x, voi
     pt_status status;
     if (!handle)
         return pt_fail(err, PT_EINTERNAL, "a plan for a described device cannot run");
-    PT_GOTO(status, pt_cudnn_check(cudnnSetStream(handle, stream), "choosing the stream", err));
+    PT_GOTO(status, choose_stream(conv->convs, stream, err));
     PT_GOTO(status, pack_addresses(&pack, x, w, y, workspace, err));
     status = pt_cudnn_check(cudnnBackendExecute(handle, conv->choice.plan, pack), "starting", err);
 out:

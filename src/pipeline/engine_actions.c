@@ -7,14 +7,29 @@
 /* ---- actions ----------------------------------------------------------------------------------
  */
 
-static pt_status load(pt_engine *e, flight *f, pt_error *err)
+enum { PIECE = 1 << 14 }; /* elements of input that are loaded at a time, about */
+
+/* A micro-batch of large images takes milliseconds: what has become ready leaves meanwhile. */
+static pt_status load_pieces(pt_engine *e, const pt_micro_batch *mb, float *input, pt_error *err)
 {
     const pt_source *source = &e->pass->source;
+    const int64_t elements = pt_shape_elements(&e->spec.graph->input);
+    const int64_t most = elements < PIECE ? PIECE / elements : 1;
+    for (int64_t i = 0, n; i < mb->samples; i += n) {
+        n = mb->samples - i < most ? mb->samples - i : most;
+        pt_load_inputs(source->dataset, &e->spec.graph->input, source->normalisation,
+                       e->pass->mode == PT_TRAIN ? source->augmentation : NULL, e->spec.seed,
+                       e->pass->epoch, mb->sample + i, n, input + i * elements);
+        PT_TRY(e->between.call(e->between.context, err));
+    }
+    return PT_OK;
+}
+
+static pt_status load(pt_engine *e, flight *f, pt_error *err)
+{
     float *input = NULL;
     PT_TRY(pt_input_take(e, &input, err));
-    pt_load_inputs(source->dataset, &e->spec.graph->input, source->normalisation,
-                   e->pass->mode == PT_TRAIN ? source->augmentation : NULL, e->spec.seed,
-                   e->pass->epoch, f->mb.sample, f->mb.samples, input);
+    PT_TRY(load_pieces(e, &f->mb, input, err));
     PT_TRY(pt_stage_load(e->spec.stage, &f->mb, input, err));
     return pt_input_given(e, err);
 }
@@ -98,8 +113,12 @@ static pt_status run_backward_weight(pt_engine *e, pt_error *err)
     return pt_flight_depart(e, f, err);
 }
 
+/* The sums wait for the device, and nobody polls while they do: the gradients that are still to
+ * leave do so before. */
 static pt_status run_clip(pt_engine *e, pt_error *err)
 {
+    for (int i = 0; i < e->n_flights; i++)
+        PT_TRY(pt_event_await(e->spec.backend, e->flights[i].gone, &e->between, err));
     return pt_clipper_run(&e->clip, e->spec.world, e->spec.backend, pt_stage_flat(e->spec.stage),
                           pt_weights_gradient(pt_stage_weights(e->spec.stage)), e->spec.clip, err);
 }

@@ -200,6 +200,23 @@ static pt_status open_backend(pt_run *run, pt_error *err)
     return PT_OK;
 }
 
+/* Values cross a cut as they lie in memory, and that is every backend's own business. */
+static pt_status compare_backends(pt_run *run, pt_error *err)
+{
+    const char *const *names = pt_backend_choices();
+    int64_t mine = 0, first = 0, last = 0;
+    while (names[mine] && strcmp(names[mine], run->backend->row->name) != 0)
+        mine++;
+    PT_TRY(pt_run_least(run, mine, &first, err));
+    PT_TRY(pt_run_least(run, -mine, &last, err));
+    if (first == -last)
+        return PT_OK;
+    return pt_fail(err, PT_EINPUT,
+                   "--backend %s: the ranks found different ones (%s and %s), whose values do not "
+                   "fit each other; write --backend %s",
+                   run->settings->backend, names[first], names[-last], names[-last]);
+}
+
 pt_weights_spec pt_run_weights_spec(const pt_run *run)
 {
     const pt_settings *s = run->settings;
@@ -385,9 +402,16 @@ static pt_status profile(pt_run *run, pt_error *err)
 typedef pt_status (*phase)(pt_run *run, pt_error *err);
 
 /* Up to here a stage can be opened alone, for --check; the rest needs its neighbours. */
-static const phase alone[] = {cut,          open_data,           pt_run_plan,
-                              open_backend, pt_run_choose_links, pt_run_reserve,
-                              pt_run_fit,   open_stage,          profile};
+static const phase alone[] = {cut,
+                              open_data,
+                              pt_run_plan,
+                              open_backend,
+                              compare_backends,
+                              pt_run_choose_links,
+                              pt_run_reserve,
+                              pt_run_fit,
+                              open_stage,
+                              profile};
 static const phase together[] = {give_weights, count_loaded, name_missing,
                                  open_outputs, join_world,   open_engine};
 

@@ -114,6 +114,11 @@ class Endings(fake_program.Case):
         self.assertEqual((ended.status, ended.err), (0, []), ended)
         self.assertNotIn("Fake GPU", ended.out[0])
 
+    def test_ranks_find_different_backends(self):
+        ended = self.run_small(2, {"devices": "0@1"}, backend="auto")
+        words = "--backend auto: the ranks found different ones .cuda and .*write --backend"
+        self.assert_one_message(ended, 2, f"^error: {words}")
+
     def test_interrupted(self):
         never_ends = ["--epochs=100000", "--eval-every=0", "--log-every=1"]
         for ranks in (1, 2):

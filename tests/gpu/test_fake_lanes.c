@@ -292,6 +292,37 @@ static void test_events_tell_times(void **state)
     close_cuda(b);
 }
 
+/* The device's clock is another than the host's: once all lanes are finished, and the last look at
+ * the clocks is a while ago, times are the host's again. What was recorded before keeps its own. */
+static void test_times_follow_the_clock(void **state)
+{
+    (void)state;
+    const int64_t hour_ns = (int64_t)3600 * 1000000000;
+    pt_error err = {PT_OK, ""};
+    pt_backend *b = open_cuda(1);
+    const pt_backend_row *row = b->row;
+    pt_event *old = NULL, *young = NULL;
+    assert_ok(row->event_new(b, &old, &err), &err);
+    assert_ok(row->event_new(b, &young, &err), &err);
+    assert_ok(row->event_record(b, PT_LANE_OUT, old, &err), &err);
+    assert_ok(row->finish(b, &err), &err);
+    int64_t known = row->event_ns(b, old);
+    pt_fake_set_clock(hour_ns);
+    int64_t ahead = 2 * clock_slack_ns;
+    for (int i = 0; i < 1000 && ahead > clock_slack_ns; i++) {
+        pt_clock_sleep_ns(1000000); /* nothing tells when an origin is old enough */
+        assert_ok(row->finish(b, &err), &err);
+        assert_ok(row->event_record(b, PT_LANE_OUT, young, &err), &err);
+        assert_ok(row->finish(b, &err), &err);
+        ahead = row->event_ns(b, young) - pt_clock_ns();
+    }
+    assert_in_range(ahead + clock_slack_ns, 0, 2 * clock_slack_ns);
+    assert_int_equal(row->event_ns(b, old), known);
+    row->event_free(b, old);
+    row->event_free(b, young);
+    close_cuda(b);
+}
+
 /* event_done never waits: there is an order in which the answer is no. */
 static void test_done_does_not_wait(void **state)
 {
@@ -456,6 +487,24 @@ static void test_ranks_share_devices(void **state)
     }
 }
 
+/* --backend auto tries it on the device that the process has chosen, and leaves no context on the
+ * first one, which is another rank's. */
+static void test_auto_stays_on_its_device(void **state)
+{
+    (void)state;
+    const pt_backend_row *row = NULL;
+    pt_error err = {PT_OK, ""};
+    int device_now = -1;
+    pt_fake_reset(1);
+    pt_fake_set_devices(3, cudaSuccess);
+    pt_backend_choose_device("auto", 4);
+    assert_ok(pt_backend_find("auto", &row, &err), &err);
+    assert_string_equal(row->name, "cuda");
+    assert_int_equal(cudaGetDevice(&device_now), cudaSuccess);
+    assert_int_equal(device_now, 1);
+    assert_nothing_left();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -464,6 +513,7 @@ int main(void)
         cmocka_unit_test(test_download_comes_last),
         cmocka_unit_test(test_zeros_come_first),
         cmocka_unit_test(test_events_tell_times),
+        cmocka_unit_test(test_times_follow_the_clock),
         cmocka_unit_test(test_done_does_not_wait),
         cmocka_unit_test(test_reserve_allocates_once),
         cmocka_unit_test(test_reserve_knows_the_limit),
@@ -471,6 +521,7 @@ int main(void)
         cmocka_unit_test(test_host_cannot_read_the_device),
         cmocka_unit_test(test_no_device),
         cmocka_unit_test(test_ranks_share_devices),
+        cmocka_unit_test(test_auto_stays_on_its_device),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

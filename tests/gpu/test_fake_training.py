@@ -53,6 +53,16 @@ class Losses(fake_program.Case):
         options = {"batch": 8, "micro_batch": 3, "epochs": 2, "lr": 0.1, "crop": 1, "flip": "on"}
         self.compare_all("crossed", **options, schedule="gpipe", clip=1.0)
 
+    def test_large_inputs(self):
+        """They are loaded in pieces: it is the same as small micro-batches, which are not."""
+        options = {"schedule": "gpipe", "samples": 96, "batch": 48, "steps": 2, "lr": 0.1}
+        options |= {"seed": 2, "crop": 2, "flip": "on"}
+        _, expected, *_ = self.train(1, "lenet5", backend="ref", micro_batch=8, **options)
+        _, losses, *_ = self.train(2, "lenet5", micro_batch=48, **options)
+        self.assertEqual(len(losses), 2)
+        for loss, known in zip(losses, expected):
+            self.assertLessEqual(abs(loss - known), FP32 * known, f"{losses} {expected}")
+
 
 class Bits(fake_program.Case):
     """The order of streams and the number of ranks change nothing."""

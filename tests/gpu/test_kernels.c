@@ -25,6 +25,7 @@ int main(void)
         TEST(pool_max),
         TEST(pool_max_of_nans),
         TEST(pool_avg),
+        TEST(pool_refuses_windows),
         TEST(pool_global),
         TEST(norm_bias),
         TEST(norm_train),

@@ -16,7 +16,7 @@
  *   PT_FAKE_SEED=7             the order
  *   PT_FAKE_FAIL=copy:12       the 12th copy fails (allocation, handle, copy, launch, wait);
  *                              copy:12@1: on rank 1 only
- *   PT_FAKE_DEVICES=2          how many devices there are
+ *   PT_FAKE_DEVICES=2          how many devices there are; 0@1: for rank 1, the others have one
  *   PT_FAKE_MEMORY=1000000     bytes of each
  *   PT_FAKE_SHARED=FILE        a page of zeros through which processes share the devices' memory;
  *                              holds, for each device, bytes in use and the most that ever were
@@ -55,6 +55,8 @@ int64_t pt_fake_calls(pt_fake_fault what);
 void pt_fake_set_devices(int devices, cudaError_t error);
 void pt_fake_set_driver(int version); /* 0: there is none */
 void pt_fake_set_memory(size_t bytes);
+/* So far the device's clock is ahead of ours from now on. */
+void pt_fake_set_clock(int64_t ahead_ns);
 /* What was made and not yet released. */
 pt_fake_live pt_fake_count_live(void);
 bool pt_fake_is_device(const void *at);

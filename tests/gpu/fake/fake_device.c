@@ -17,6 +17,7 @@ static struct {
     int devices, driver, device;
     cudaError_t devices_error, last_error;
     size_t memory;
+    int64_t ahead_ns;
 } state;
 
 static const struct {
@@ -67,6 +68,16 @@ void pt_fake_set_memory(size_t bytes)
     state.memory = bytes;
 }
 
+void pt_fake_set_clock(int64_t ahead_ns)
+{
+    state.ahead_ns = ahead_ns;
+}
+
+int64_t pt_fake_clock_ahead(void)
+{
+    return state.ahead_ns;
+}
+
 int pt_fake_device(void)
 {
     return state.device;
@@ -102,7 +113,9 @@ bool pt_fake_is_meant(const char *fault)
 __attribute__((constructor)) static void begin(void)
 {
     pt_fake_reset((uint64_t)number("PT_FAKE_SEED", 1));
-    pt_fake_set_devices((int)number("PT_FAKE_DEVICES", 1), cudaSuccess);
+    const char *devices = getenv("PT_FAKE_DEVICES");
+    if (devices && pt_fake_is_meant(devices))
+        pt_fake_set_devices((int)strtoll(devices, NULL, 10), cudaSuccess);
     pt_fake_set_memory((size_t)number("PT_FAKE_MEMORY", (int64_t)default_memory));
     const char *fail = getenv("PT_FAKE_FAIL");
     for (int i = 0; fail && i < PT_FAKE_FAULTS; i++) {

@@ -22,6 +22,7 @@ void pt_fake_shut(void);
 void pt_fake_check_range(const void *at, size_t bytes);
 size_t pt_fake_memory_bytes(void);
 int pt_fake_device(void);
+int64_t pt_fake_clock_ahead(void); /* ns */
 
 /* Runs all that was asked for. */
 void pt_fake_run_all(void);

@@ -21,6 +21,7 @@ void elementwise_dropout_has_the_mask_of_cpus(void **state);
 void pool_max(void **state);
 void pool_max_of_nans(void **state);
 void pool_avg(void **state);
+void pool_refuses_windows(void **state);
 void pool_global(void **state);
 
 void norm_bias(void **state);

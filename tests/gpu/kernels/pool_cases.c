@@ -1,17 +1,19 @@
-/* kernels/pool.cu against plain loops in double. */
+/* kernels/max_pool.cu, avg_pool.cu and global_pool.cu against plain loops in double. */
 #include <math.h>
 
 #include "cases.h"
 #include "rig.h"
 #include "suite.h"
 
-/* Overlapping windows, windows side by side, padding, rows left over, windows that are not square;
- * channels in packs and single. */
+/* Overlapping windows, windows side by side, padding, rows left over, windows that are not square,
+ * windows longer than a thread reads at once or than the image; channels in packs and single. */
 static const pt_cu_window windows[] = {
     {2, 8, 7, 7, 4, 4, {3, 3}, {2, 2}, {1, 1}},    {2, 3, 6, 8, 3, 4, {2, 2}, {2, 2}, {0, 0}},
     {1, 16, 5, 5, 5, 5, {3, 3}, {1, 1}, {1, 1}},   {3, 5, 7, 5, 3, 2, {2, 3}, {2, 2}, {0, 1}},
     {2, 4, 9, 9, 3, 3, {2, 2}, {3, 3}, {0, 0}},    {1, 1, 1, 1, 1, 1, {1, 1}, {1, 1}, {0, 0}},
-    {1, 24, 12, 11, 3, 3, {4, 4}, {4, 3}, {0, 0}}, {0, 8, 4, 4, 2, 2, {2, 2}, {2, 2}, {0, 0}}};
+    {1, 24, 12, 11, 3, 3, {4, 4}, {4, 3}, {0, 0}}, {0, 8, 4, 4, 2, 2, {2, 2}, {2, 2}, {0, 0}},
+    {2, 8, 9, 10, 9, 10, {5, 5}, {1, 1}, {2, 2}},  {1, 3, 3, 3, 1, 1, {7, 7}, {2, 2}, {3, 3}},
+    {2, 8, 2, 2, 3, 3, {2, 2}, {1, 1}, {1, 1}}};
 enum { WINDOWS = sizeof windows / sizeof *windows };
 
 static int64_t ins(const pt_cu_window *w)
@@ -158,9 +160,31 @@ void pool_avg(void **state)
 {
     (void)state;
     rig_each_type(avg_pools);
-    pt_cu_window w = windows[0];
-    w.stride[1] = 0;
-    assert_int_equal(pt_cu_avg_pool(NULL, PT_CU_FP32, &w, NULL, NULL), cudaErrorInvalidValue);
+}
+
+/* Windows that hold no input would be read outside of it, and lengths beyond 32 bits would wrap. */
+void pool_refuses_windows(void **state)
+{
+    (void)state;
+    static const pt_cu_window wrong[] = {
+        {2, 8, 7, 7, 4, 4, {3, 3}, {2, 0}, {1, 1}},
+        {2, 8, 7, 7, 4, 4, {3, 3}, {2, 2}, {1, 3}},
+        {2, 8, 7, 7, 5, 4, {3, 3}, {2, 2}, {1, 1}},
+        {2, 8, 7, 7, 4, 4, {3, 3}, {2, 2}, {1, -1}},
+        {2, 8, 0, 7, 1, 4, {3, 3}, {2, 2}, {1, 1}},
+        {2, 8, 7, 7, 4, 4, {0, 3}, {2, 2}, {0, 1}},
+        {2, -8, 7, 7, 4, 4, {3, 3}, {2, 2}, {1, 1}},
+        {-2, 8, 7, 7, 4, 4, {3, 3}, {2, 2}, {1, 1}},
+        {1, 1, 1, INT64_C(1) << 32, 1, 1, {1, 1}, {1, 1}, {0, 0}},
+        {1, 1, 1 << 20, 1 << 20, 1, 1, {1 << 20, 1 << 20}, {1, 1}, {0, 0}}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        const pt_cu_window *w = &wrong[i];
+        const cudaError_t expected = cudaErrorInvalidValue;
+        assert_int_equal(pt_cu_max_pool(NULL, PT_CU_FP32, w, NULL, NULL, NULL), expected);
+        assert_int_equal(pt_cu_max_pool_back(NULL, PT_CU_BF16, w, NULL, NULL, NULL), expected);
+        assert_int_equal(pt_cu_avg_pool(NULL, PT_CU_FP32, w, NULL, NULL), expected);
+        assert_int_equal(pt_cu_avg_pool_back(NULL, PT_CU_BF16, w, NULL, NULL), expected);
+    }
 }
 
 static void global_pools(pt_cu_type type)
