@@ -89,8 +89,9 @@ pt_status pt_log_file_evaluation(pt_log_file *log, uint32_t epoch, const run_tot
                                  pt_error *err)
 {
     return put(log,
-               json_pack("{s:s, s:I, s:i, s:o, s:o}", "type", "eval", "step",
-                         (json_int_t)totals->steps, "epoch", (int)epoch, "test_loss",
+               json_pack("{s:s, s:I, s:i, s:f, s:o, s:o}", "type", "eval", "step",
+                         (json_int_t)totals->steps, "epoch", (int)epoch, "train_s",
+                         (double)totals->train_ns / 1e9, "test_loss",
                          pt_json_number(totals->test_loss), "test_accuracy",
                          pt_json_number(totals->test_accuracy)),
                err);
