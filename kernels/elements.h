@@ -97,6 +97,41 @@ PT_ELEMENT float pt_element_nesterov(float lr, float momentum, float d, float *v
     return theta - lr * (d + momentum * *v);
 }
 
+/* ---- Adam, one weight: see pt_adam in backend.h for the rule ------------------------------------
+ */
+
+/* root·√v + ε */
+PT_ELEMENT float pt_element_adam_below(float root, float eps, float v)
+{
+    return root * sqrtf(v) + eps;
+}
+
+/* Moves m and v. */
+PT_ELEMENT void pt_element_adam_moments(float beta1, float rest1, float beta2, float rest2, float d,
+                                        float *m, float *v)
+{
+    *m = beta1 * *m + rest1 * d;
+    *v = beta2 * *v + rest2 * (d * d);
+}
+
+/* keep·θ - (rate·m + now·d) / below */
+PT_ELEMENT float pt_element_adam(float keep, float theta, float rate, float m, float now, float d,
+                                 float below)
+{
+    return keep * theta - (rate * m + now * d) / below;
+}
+
+/* n steps without gradients, pull = (1-β1)·λ, below = root·√v + ε */
+PT_ELEMENT float pt_element_adam_ahead(const float *rate, int n, float beta1, float pull,
+                                       float below, float m, float theta)
+{
+    for (int i = 0; i < n; i++) {
+        m = beta1 * m + pull * theta;
+        theta = theta - rate[i] * (m / below);
+    }
+    return theta;
+}
+
 /* ---- dropout ------------------------------------------------------------------------------------
  */
 

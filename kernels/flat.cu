@@ -100,6 +100,80 @@ cudaError_t sgd(cudaStream_t s, int64_t n, const pt_sgd *rule, float *theta, flo
     return pt_each(s, n, wide, body);
 }
 
+/* ---- Adam -------------------------------------------------------------------------------------
+ */
+
+enum adam_ahead { NOTHING, STRAIGHT, IN_A_LOOP };
+
+template <bool STEPS, int AHEAD> struct adam_body {
+    static const int WIDE = 4, DEPTH = STEPS ? 1 : 2; /* of four inputs, or three */
+    pt_adam rule;
+    float *theta, *m, *v;
+    const float *gradient;
+    pt_adam_foresight foresight;
+
+    template <int V> struct held {
+        pt_pack<V> theta, m, v, gradient;
+    };
+
+    template <int V> __device__ void load(int64_t i, held<V> &h) const
+    {
+        h.theta = pt_read<V>(theta + i);
+        h.m = pt_read<V>(m + i);
+        h.v = pt_read<V>(v + i);
+        if (STEPS)
+            h.gradient = pt_read<V>(gradient + i);
+    }
+
+    __device__ float step(float g, float *m_, float *v_, float theta_) const
+    {
+        const float d = pt_element_gradient(rule.scale, g, rule.decay, theta_);
+        pt_element_adam_moments(rule.beta1, rule.rest1, rule.beta2, rule.rest2, d, m_, v_);
+        return pt_element_adam(rule.keep, theta_, rule.rate, *m_, rule.now, d,
+                               pt_element_adam_below(rule.root, rule.eps, *v_));
+    }
+
+    __device__ float ahead(float theta_, float m_, float v_) const
+    {
+        const float below = pt_element_adam_below(rule.root, rule.eps, v_);
+        if (AHEAD == IN_A_LOOP)
+            return pt_element_adam_ahead(foresight.rates.at, foresight.rates.n, rule.beta1,
+                                         rule.rest1 * rule.decay, below, m_, theta_);
+        return pt_element_axpby(foresight.a, theta_, foresight.b, m_ / below);
+    }
+
+    template <int V> __device__ void store(int64_t i, held<V> &h) const
+    {
+        pt_pack<V> out;
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            if (STEPS)
+                h.theta.at[k] = step(h.gradient.at[k], &h.m.at[k], &h.v.at[k], h.theta.at[k]);
+            if (AHEAD != NOTHING)
+                out.at[k] = ahead(h.theta.at[k], h.m.at[k], h.v.at[k]);
+        }
+        if (STEPS) {
+            pt_write<V>(theta + i, h.theta);
+            pt_write<V>(m + i, h.m);
+            pt_write<V>(v + i, h.v);
+        }
+        if (AHEAD != NOTHING)
+            pt_write<V>(foresight.dev_out + i, out);
+    }
+};
+
+template <bool STEPS, int AHEAD>
+cudaError_t adam(cudaStream_t s, int64_t n, const pt_adam *rule, float *theta, float *m, float *v,
+                 const float *gradient, const pt_adam_foresight *foresight)
+{
+    adam_body<STEPS, AHEAD> body = {*rule, theta, m, v, gradient, {}};
+    if (AHEAD != NOTHING)
+        body.foresight = *foresight;
+    const bool wide = pt_aligned(theta) && pt_aligned(m) && pt_aligned(v) && pt_aligned(gradient) &&
+                      pt_aligned(body.foresight.dev_out);
+    return pt_each(s, n, wide, body);
+}
+
 /* ---- sum of squares: every thread, then every block, then all blocks, each in a fixed order ----
  */
 
@@ -162,6 +236,21 @@ cudaError_t pt_cu_sgd(cudaStream_t s, size_t n, const pt_sgd *rule, float *theta
     const int kind = !velocity ? PLAIN : rule->nesterov ? NESTEROV : MOMENTUM;
     return calls[kind][foresight != NULL](s, (int64_t)n, rule, theta, velocity, gradient,
                                           foresight ? *foresight : none);
+}
+
+cudaError_t pt_cu_adam(cudaStream_t s, size_t n, const pt_adam *rule, float *theta, float *m,
+                       float *v, const float *gradient, const pt_adam_foresight *foresight)
+{
+    typedef cudaError_t (*adam_call)(cudaStream_t, int64_t, const pt_adam *, float *, float *,
+                                     float *, const float *, const pt_adam_foresight *);
+    static const adam_call calls[][3] = {
+        {NULL, adam<false, STRAIGHT>, adam<false, IN_A_LOOP>},
+        {adam<true, NOTHING>, adam<true, STRAIGHT>, adam<true, IN_A_LOOP>},
+    };
+    if (!gradient && !foresight)
+        return cudaSuccess;
+    const int ahead = !foresight ? NOTHING : foresight->rates.n ? IN_A_LOOP : STRAIGHT;
+    return calls[gradient != NULL][ahead](s, (int64_t)n, rule, theta, m, v, gradient, foresight);
 }
 
 size_t pt_cu_squares_bytes(void)

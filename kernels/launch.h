@@ -33,6 +33,9 @@ cudaError_t pt_cu_axpby(cudaStream_t s, size_t n, float a, const float *x, float
  * and, unless foresight is NULL, prediction. */
 cudaError_t pt_cu_sgd(cudaStream_t s, size_t n, const pt_sgd *rule, float *theta, float *velocity,
                       const float *gradient, const pt_foresight *foresight);
+/* gradient NULL: no step; foresight NULL: none. */
+cudaError_t pt_cu_adam(cudaStream_t s, size_t n, const pt_adam *rule, float *theta, float *m,
+                       float *v, const float *gradient, const pt_adam_foresight *foresight);
 /* *sum = Σ x² (device), in double, in an order of its own: not the CPU's bits. partials:
  * pt_cu_squares_bytes(). */
 size_t pt_cu_squares_bytes(void);

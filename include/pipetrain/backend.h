@@ -148,6 +148,37 @@ typedef struct pt_foresight {
     float *dev_out;
 } pt_foresight;
 
+/* Step t = 1, 2 … of Adam (Kingma & Ba, ICLR 2015, algorithm 1) with the places of ε and of the
+ * decay as PyTorch has them, s the clip scale:
+ *   d = s·g + λ·θ;  m ← β1·m + (1-β1)·d;  v ← β2·v + (1-β2)·d²
+ *   θ ← keep·θ - (rate·m + now·d) / (root·√v + ε),  rate = η/(1-β1^t),  root = 1/√(1-β2^t)
+ * Adam has keep = 1 and now = 0. AdamW (Loshchilov & Hutter, ICLR 2019, algorithm 2) has λ = 0 here
+ * and keep = 1 - η·λ. NAdam (Dozat, 2016) has rates of its own, one for the gradient that just came
+ * in. What is 1 minus something is made in double and rounded once. */
+typedef struct pt_adam {
+    float rate, now, root, keep, beta1, beta2, rest1, rest2; /* rest1 = 1-β1, rest2 = 1-β2 */
+    float eps, decay, scale;
+} pt_adam;
+
+enum { PT_MOST_RATES = 64 };
+
+/* Rates of steps to come. */
+typedef struct pt_rates {
+    int n; /* at most PT_MOST_RATES */
+    float at[PT_MOST_RATES];
+} pt_rates;
+
+/* Made of the θ, m and v that the step leaves, v staying as it is:
+ *   no rates:  out = a·θ + b·m/(root·√v + ε)
+ *   else       θ̂ = θ, m̂ = m;  for each rate:  m̂ ← β1·m̂ + (1-β1)·λ·θ̂;  θ̂ ← θ̂ - rate·m̂/(root·√v + ε)
+ *              out = θ̂: decay that goes through m, so that no two coefficients do for all weights
+ */
+typedef struct pt_adam_foresight {
+    float a, b;
+    pt_rates rates;
+    float *dev_out;
+} pt_adam_foresight;
+
 typedef enum pt_precision {
     PT_FP32, /* strict: no tensor cores */
     PT_TF32, /* fp32 values; convolutions and products may round factors to 10 bits */
@@ -158,6 +189,11 @@ typedef enum pt_precision {
 
 extern const char *const pt_precision_names[PT_PRECISIONS + 1]; /* "fp32", …, NULL */
 
+/* What the calls of one layer take, ns. */
+typedef struct pt_call_times {
+    int64_t forward, backward_input, backward_weight;
+} pt_call_times;
+
 typedef struct pt_backend_config {
     int threads;    /* CPU threads of this rank, >= 1 */
     bool release;   /* onednn: a reference implementation chosen by the library is an error */
@@ -165,6 +201,9 @@ typedef struct pt_backend_config {
                        the process has, see pt_backend_choose_device */
     pt_precision precision; /* CPUs compute in fp32 only and refuse others */
     bool deterministic;     /* GPUs: only algorithms that give the same bits in every run */
+    /* clock: what to take; one entry per layer of the graph, which outlive the backend. */
+    const pt_call_times *layer_times;
+    double update_ns_per_element;
 } pt_backend_config;
 
 typedef struct pt_backend_row {
@@ -211,6 +250,9 @@ typedef struct pt_backend_row {
     pt_status (*event_done)(pt_backend *b, pt_event *event, bool *ret_done, pt_error *err);
     /* When the last recording was reached, on the clock of pt_clock_ns; only once it is done. */
     int64_t (*event_ns)(pt_backend *b, pt_event *event);
+    /* Between two looks at events or messages: passes some time, a millisecond at most, without
+     * using the processor. NULL: what is waited for is worth a processor. */
+    void (*pause)(pt_backend *b);
     pt_status (*finish)(pt_backend *b, pt_error *err); /* waits for all lanes */
 
     /* The layout of values that come from outside: plain row-major fp32 (n, shape). */
@@ -252,6 +294,10 @@ typedef struct pt_backend_row {
     pt_status (*sgd)(pt_backend *b, size_t n, const pt_sgd *rule, float *dev_theta,
                      float *dev_velocity, const float *dev_gradient, const pt_foresight *foresight,
                      pt_error *err);
+    /* gradient: NULL when no step is wanted, only the foresight. foresight: NULL when none is. */
+    pt_status (*adam)(pt_backend *b, size_t n, const pt_adam *rule, float *dev_theta, float *dev_m,
+                      float *dev_v, const float *dev_gradient, const pt_adam_foresight *foresight,
+                      pt_error *err);
 
     /* dev_… addresses are not host memory: a message is copied out first, or needs an MPI that
      * knows the device. */
@@ -267,9 +313,8 @@ struct pt_backend {
     const pt_backend_row *row;
 };
 
-/* The names of all backends, best first, after "auto"; and of those in this build. Both end by
- * NULL.
- */
+/* The names of all backends, best first, after "auto"; and of those in this build that compute.
+ * Both end by NULL. */
 const char *const *pt_backend_choices(void);
 const char *const *pt_backend_names(void);
 /* The row called `name`; "auto": the first that opens here. PT_EINPUT: why it can't be had. */

@@ -28,7 +28,8 @@ typedef struct pt_timing {
     int32_t staleness;
     int64_t version; /* updates this stage had done before the forward */
     int64_t forward_start, forward_ns;
-    int64_t backward_start, backward_ns;        /* input and weight gradient together */
+    int64_t backward_start, backward_ns;        /* input and weight gradient together … */
+    int64_t weight_start, weight_ns;            /* … but not one that waited for other work */
     int64_t update_start, update_ns;            /* of the step that this micro-batch ends */
     int64_t recv_act_ns, recv_grad_ns, send_ns; /* waits */
 } pt_timing;

@@ -3,6 +3,7 @@
 #ifndef PIPETRAIN_FLAT_H
 #define PIPETRAIN_FLAT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,12 +23,17 @@ typedef struct pt_flat {
     int n_params;
     pt_flat_tensor *state; /* running statistics, in layer order */
     int n_state;
-    size_t param_elements; /* padding included: what a parameter buffer holds */
+    size_t param_elements;   /* padding included: what a parameter buffer holds … */
+    size_t decayed_elements; /* … and how many of them, from its start, have weight decay */
     size_t state_elements;
     int *first_param; /* [node - first]: index of the node's first entry in params … */
     int *first_state; /* … and in state */
 } pt_flat;
 
+/* Parameters with weight decay come first, so that each kind is one piece: all but those of layers
+ * that say `decay: off` and, with spare_vectors, those of one dimension (biases, batch-norm). */
+pt_status pt_flat_init_sparing(pt_flat *flat, const pt_graph *graph, int first, int end,
+                               bool spare_vectors, pt_error *err);
 pt_status pt_flat_init(pt_flat *flat, const pt_graph *graph, int first, int end, pt_error *err);
 void pt_flat_clear(pt_flat *flat);
 

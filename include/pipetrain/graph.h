@@ -16,6 +16,7 @@ typedef struct pt_node {
     pt_op op;
     int inputs[PT_MAX_INPUTS]; /* values; each smaller than this node's own output */
     int line, column;          /* in the partition file, from 1 */
+    bool spared;               /* decay: off */
 } pt_node;
 
 typedef struct pt_graph {

@@ -28,6 +28,7 @@ typedef struct pt_option {
     /* PT_OPTION_CHOICE: the names allowed, ended by NULL. A function, because the rows of other
      * tables (optimizers, schedules …) are the choices. */
     const char *const *(*choices)(void);
+    const char *file; /* … or the name of a file that ends so: ".csv"; NULL: no files */
     /* PT_OPTION_TEXT: --name and --name=VALUE are both right (VALUE then only with '='); the bare
      * --name sets the empty text, where the default is NULL. */
     bool optional_argument;
@@ -49,6 +50,9 @@ typedef struct pt_options {
     void *settings;
     unsigned char *sources;
 } pt_options;
+
+/* Is the value of a choice a file instead of one of its names? */
+bool pt_option_names_file(const pt_option *row, const char *value);
 
 /* Index of the row called `name`, or -1. */
 int pt_options_find(const pt_options *options, const char *name);

@@ -2,6 +2,8 @@
  *
  *   stash    what the backward needs again, one block per micro-batch in flight
  *   scratch  everything else, one block per stage: forwards and backwards never overlap in time
+ *   held     where weight gradients wait while other micro-batches compute: the gradients that they
+ *            will read, one block per micro-batch that waits; where none ever waits, in scratch
  *
  * Batch-norm with the add and relu behind it becomes one op where the backend has that op and no
  * value between them is wanted elsewhere: fewer passes over memory, the same bits (program_fuse.c).
@@ -27,6 +29,7 @@ typedef struct pt_program pt_program;
 typedef struct pt_program_run {
     void *dev_stash;         /* pt_program_stash_bytes */
     void *dev_scratch;       /* pt_program_scratch_bytes */
+    void *dev_held;          /* pt_program_held_bytes; from the first gradient on */
     const float *dev_params; /* flat */
     uint64_t params_version; /* names their contents, 0: unknown */
     float *dev_gradient;     /* flat */
@@ -40,10 +43,11 @@ typedef struct pt_program_run {
     void *context;
 } pt_program_run;
 
-/* Plans the whole graph; nothing runs until pt_program_build. The pointers outlive the program. */
+/* Plans the whole graph; nothing runs until pt_program_build. The pointers outlive the program.
+ * `holds`: other runs may come between backward_input and backward_weight. */
 pt_status pt_program_new(pt_backend *backend, const pt_graph *graph, const pt_stage_spec *spec,
-                         const pt_flat *flat, int samples, pt_mode mode, pt_program **ret_program,
-                         pt_error *err);
+                         const pt_flat *flat, int samples, pt_mode mode, bool holds,
+                         pt_program **ret_program, pt_error *err);
 /* Builds the kernels of the stage's own layers. */
 pt_status pt_program_build(pt_program *program, pt_error *err);
 void pt_program_free(pt_program *program); /* NULL is fine */
@@ -53,6 +57,7 @@ pt_mode pt_program_mode(const pt_program *program);
 const pt_stage_spec *pt_program_spec(const pt_program *program);
 size_t pt_program_stash_bytes(const pt_program *program);
 size_t pt_program_scratch_bytes(const pt_program *program);
+size_t pt_program_held_bytes(const pt_program *program); /* 0 without `holds` */
 /* Of the kernels of the stage's own layers: what all of them take for themselves, and the most that
  * one of them needs of what all kernels of the backend share. */
 size_t pt_program_private_bytes(const pt_program *program);

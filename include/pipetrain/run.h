@@ -53,6 +53,8 @@ typedef struct pt_run {
     pt_span full, last; /* a whole epoch; the shorter last one, if --steps ends inside an epoch */
     pt_span test;
     pt_backend *backend;
+    pt_stage_cost *clock_costs;  /* --clock: of every stage; else NULL */
+    pt_call_times *clock_layers; /* the same, as the backend takes it */
     pt_weights *weights;
     pt_stage *stage;
     pt_engine *engine;
@@ -80,13 +82,18 @@ void pt_run_close(pt_run *run); /* NULL is fine */
  * others must be ended (pt_world_abort). */
 pt_status pt_run_train(pt_run *run, pt_error *err);
 
+/* --schedule-out, if it was asked for: the lists of the run's longest span. */
+pt_status pt_run_write_schedule(const pt_run *run, pt_error *err);
+
 /* Predicts the samples of --infer; rank 0 writes --out. */
 pt_status pt_run_infer(pt_run *run, pt_error *err);
 
 /* The pieces of opening that --check needs alone. `stages` need not be the world's size. */
 pt_status pt_run_choose_cut(const pt_partition *partition, int stages, int *begins,
                             bool *ret_planned, pt_error *err);
-pt_status pt_span_new(const pt_schedule_spec *spec, pt_span *ret_span, pt_error *err);
+/* `own` may be NULL; else its lists are used, which must outlive the span. */
+pt_status pt_span_new(const pt_schedule_spec *spec, const pt_own_lists *own, pt_span *ret_span,
+                      pt_error *err);
 /* Forward only. */
 pt_status pt_span_infer(int stages, int n, pt_span *ret_span, pt_error *err);
 void pt_span_clear(pt_span *span); /* cleared or zeroed is fine */

@@ -39,6 +39,7 @@ typedef struct pt_action {
     int32_t staleness;   /* FORWARD: updates that this rank makes between this action and its own
                             backward of the same micro-batch; 0 otherwise */
     int32_t peer;        /* messages: the other rank; -1 otherwise */
+    int32_t line;        /* of the file that one's own list is from; 0: generated */
 } pt_action;
 
 typedef struct pt_action_list {
@@ -56,8 +57,10 @@ typedef struct pt_schedule_spec {
 } pt_schedule_spec;
 
 typedef struct pt_schedule {
-    pt_schedule_spec spec; /* spec.name points to static text: of a row, or "infer" */
+    pt_schedule_spec spec; /* spec.name is borrowed: static text of a row, "infer", or the name of
+                              the file of one's own lists */
     bool synchronous;      /* no forward ever sees older weights than its backward */
+    bool infers;           /* forward only */
     bool lowered;
     pt_action_list *ranks; /* spec.stages lists */
 } pt_schedule;
@@ -83,6 +86,35 @@ pt_status pt_schedule_generate(const pt_schedule_spec *spec, pt_schedule **ret_s
  * cannot be trained with. It has one step of n micro-batches and no update. */
 pt_status pt_schedule_infer(int stages, int n, pt_schedule **ret_schedule, pt_error *err);
 
+/* ---- lists of one's own ----
+ *
+ * A text file, one line an action: rank, FORWARD or BACKWARD_INPUT or BACKWARD_WEIGHT, micro-batch.
+ * The first line names the columns: rank,action,micro_batch. Lines of one rank are its list, in
+ * their order; ranks may be mixed. A column `chunk` may hold zeros. Blank lines mean nothing. */
+typedef struct pt_own_lists pt_own_lists;
+
+/* PT_EINPUT: file, line and reason. Every rank must have the three actions of every micro-batch
+ * once; their order is looked at by pt_schedule_check, whose messages name the line. */
+pt_status pt_own_lists_parse(const char *file, const char *text, size_t bytes,
+                             pt_own_lists **ret_own, pt_error *err);
+void pt_own_lists_free(pt_own_lists *own); /* NULL is fine */
+int pt_own_lists_stages(const pt_own_lists *own);
+int pt_own_lists_micro_batches(const pt_own_lists *own); /* that each rank has */
+
+/* The compute actions of one span; spec->name is not read. Lists of spec->per_step micro-batches
+ * are those of one step and repeat; longer ones are those of the span. What they have more than a
+ * step, or the span, is left out. CLIP, UPDATE, steps and staleness are put in, and the schedule is
+ * synchronous where no forward is late. It borrows from `own`. PT_EINPUT: the numbers of ranks or
+ * micro-batches do not fit. */
+pt_status pt_own_lists_generate(const pt_own_lists *own, const pt_schedule_spec *spec,
+                                pt_schedule **ret_schedule, pt_error *err);
+/* Would that schedule, with so many micro-batches a step, be synchronous? */
+pt_status pt_own_lists_synchronous(const pt_own_lists *own, int per_step, bool *ret_synchronous,
+                                   pt_error *err);
+
+/* Writes the lists of any schedule in that form. */
+pt_status pt_schedule_write(const pt_schedule *schedule, FILE *out, pt_error *err);
+
 /* Puts RECV and SEND around the compute actions: a receive right before its consumer, a send right
  * after its producer (a gradient leaves before BACKWARD_WEIGHT). A lowered one stays as it is. */
 pt_status pt_schedule_lower(pt_schedule *schedule, pt_error *err);
@@ -96,6 +128,8 @@ void pt_schedule_free(pt_schedule *schedule); /* NULL is fine */
 /* What the checker found out about one rank. */
 typedef struct pt_schedule_rank {
     int stash_peak;    /* micro-batches whose activations are alive at once */
+    int held_peak;     /* gradients of values that wait for their BACKWARD_WEIGHT while other
+                          micro-batches compute, in micro-batches; 0: none ever waits */
     int versions_peak; /* distinct weight versions alive under stashing */
     int staleness_max;
     double staleness_mean; /* over forwards */
@@ -107,12 +141,12 @@ typedef struct pt_schedule_rank {
  * the order it was sent; every micro-batch has exactly one forward, backward-input and
  * backward-weight per rank, in that order (or one INFER), and each of these kinds runs in
  * micro-batch order (sums and statistics have the same bits at any number of stages); every step
- * has one UPDATE, after its last BACKWARD_WEIGHT and before the next step's first, and one CLIP
- * before it if the spec clips; each FORWARD's staleness is the true number of updates up to its
- * backward, and 0 in a synchronous schedule. O(actions).
- * ret_ranks has spec.stages entries (may be NULL). PT_EINPUT: the message names the rank, the
- * action and the reason and brings the grid around the offending cell, which is marked with '!'. A
- * deadlock names every rank that waits (the first eight of them) and marks each. */
+ * has one UPDATE, after its last BACKWARD_WEIGHT and before the next step's first BACKWARD_INPUT,
+ * and one CLIP before it if the spec clips; each FORWARD's staleness is the true number of updates
+ * up to its backward, and 0 in a synchronous schedule. O(actions). ret_ranks has spec.stages
+ * entries (may be NULL). PT_EINPUT: the message names the rank, the action and the reason and
+ * brings the grid around the offending cell, which is marked with '!'. A deadlock names every rank
+ * that waits (the first eight of them) and marks each. */
 pt_status pt_schedule_check(const pt_schedule *schedule, int slots, pt_schedule_rank *ret_ranks,
                             pt_error *err);
 

@@ -9,6 +9,7 @@
 #include "pipetrain/learn.h"
 #include "pipetrain/options.h"
 #include "pipetrain/partition.h"
+#include "pipetrain/schedule.h"
 #include "pipetrain/status.h"
 
 typedef struct pt_settings {
@@ -23,19 +24,23 @@ typedef struct pt_settings {
     /* training */
     int64_t batch, micro_batch, accumulate, epochs, steps, seed, eval_every;
     char *optimizer;
-    double lr, momentum, weight_decay, clip;
+    bool decay_norms;
+    double lr, momentum, weight_decay, beta1, beta2, eps, clip;
     char *lr_schedule, *milestones;
     double lr_factor, lr_floor, warmup;
     /* pipeline */
-    char *schedule, *predict;
-    bool stash, blocking_sends;
+    char *schedule, *schedule_out, *predict;
+    pt_own_lists *own_lists; /* no option: what pt_config_read_lists read, and … */
+    bool own_synchronous;    /* … whether they flush, known when settled */
+    double pipemare_lr;
+    bool two_versions, nesterov_last, stash, blocking_sends;
     int64_t in_flight;
     /* machine */
-    char *backend, *precision, *p2p;
+    char *backend, *precision, *p2p, *clock;
     bool deterministic;
     int64_t threads;
     /* output */
-    char *log, *timing, *trace, *summary;
+    char *log, *timing, *trace, *summary, *clock_out;
     int64_t log_every;
     bool progress;
     /* debugging */
@@ -43,7 +48,7 @@ typedef struct pt_settings {
     int64_t fail_at; /* fault injection for tests: this rank fails at its first update */
 } pt_settings;
 
-enum { PT_MAX_OPTIONS = 64 };
+enum { PT_MAX_OPTIONS = 96 };
 
 /* The settings with the table bound to them. Caller's memory; clear it with pt_config_clear. */
 typedef struct pt_config {
@@ -62,9 +67,17 @@ void pt_config_help(FILE *out);
 /* Takes over the `train:` section; the command line, parsed before, wins. */
 pt_status pt_config_apply(pt_config *config, const pt_partition *partition, pt_error *err);
 
+/* --schedule FILE.csv: the file's name, or NULL where none is used. */
+const char *pt_config_lists_file(const pt_config *config);
+/* Takes over that file's text. Call before pt_config_settle. */
+pt_status pt_config_read_lists(pt_config *config, const char *text, size_t bytes, pt_error *err);
+
 /* Settles what follows from what: batch, micro-batch and accumulate; combinations that have no
  * meaning are PT_EINPUT with the reason. Call after pt_config_apply. */
 pt_status pt_config_settle(pt_config *config, pt_error *err);
+
+/* The optimizer that the settings name. */
+pt_optimizer_spec pt_config_optimizer(const pt_settings *settings);
 
 /* The learning-rate schedule of a run whose epochs have this many steps. */
 pt_status pt_config_lr(const pt_config *config, int64_t steps_per_epoch, int64_t total_steps,

@@ -32,6 +32,8 @@ typedef struct pt_stage_plan {
     int64_t eval_sizes[PT_MAX_SIZES];
     int n_eval_sizes;
     int slots;             /* micro-batches in flight at most (from the checker); >= 1 */
+    int held;              /* whose weight gradients wait at most, while others compute (from the
+                              checker's held_peak) */
     int device_link_slots; /* of each link, if they are device memory; 0: host memory. Counted
                               among the predicted bytes; the engine allocates them */
     uint64_t seed;         /* dropout */
@@ -41,6 +43,7 @@ typedef struct pt_stage_plan {
 typedef struct pt_micro_batch {
     pt_program *program;
     int slot;
+    int held; /* its block of gradients that wait; -1: none yet, or none needed */
     int64_t samples;
     uint32_t epoch;
     const uint32_t *sample; /* who they are; the slot's own copy, on the host */
@@ -78,7 +81,9 @@ pt_status pt_event_await(pt_backend *backend, pt_event *event, const pt_between_
                          pt_error *err);
 
 /* Takes a slot. PT_EINTERNAL when none is free or the size was not planned for. Waits while a
- * device has not come to the samples of the slot's last user. */
+ * device has not come to the samples of the slot's last user. With gradients that wait, a block for
+ * them is taken at the first of unpack_gradients, loss and backward_input (PT_EINTERNAL when none
+ * is free). pt_stage_end gives both back. */
 pt_status pt_stage_begin(pt_stage *stage, pt_mode mode, uint32_t epoch, const uint32_t *sample,
                          int64_t samples, const pt_between_ops *between, pt_micro_batch *ret_mb,
                          pt_error *err);

@@ -2,8 +2,10 @@
  *
  *   θ          the true weights; only UPDATE changes them
  *   current    a forward reads θ                        (no prediction, or staleness 0)
- *   predicted  a forward reads a·θ + b·v in a buffer of its own; θ is never touched
+ *   predicted  a forward reads what θ will be, in a buffer of its own; θ is never touched
  *   stashed    the backward reads the very bytes that its forward read, from a ring of versions
+ *   previous   θ as it was before the last update: what most passes read where there are two
+ * versions
  *
  * Every distinct content has a number, so that kernels reorder a weight once and not once a call.
  */
@@ -26,8 +28,11 @@ typedef struct pt_weights_spec {
     const pt_predictor_row *predictor;
     pt_lr_spec lr;
     bool stash;
-    int versions;  /* stash: contents alive at most: from the checker, the versions, or (predicting:
-                      one version may be foreseen from several distances) the micro-batches */
+    int versions; /* stash: contents alive at most: from the checker, the versions, or (predicting:
+                     one version may be foreseen from several distances) the micro-batches */
+    /* PipeDream-2BW (Narayanan et al., ICML 2021): step t reads version max(t-1, 0) in both passes,
+     * on every stage; no forward may be more than one update late. Not with stash or prediction. */
+    bool two_versions;
     bool training; /* false: θ and running statistics only */
 } pt_weights_spec;
 
@@ -55,7 +60,8 @@ pt_weight_set pt_weights_now(const pt_weights *weights);
 
 /* One optimizer step with the learning rate of this step; `scale` is the clip factor (1: none). */
 pt_status pt_weights_update(pt_weights *weights, double scale, pt_error *err);
-/* Forgets velocities and counts from step 0 again. Weights and statistics stay as they are. */
+/* Forgets what the optimizer remembers and counts from step 0 again. Weights and statistics stay as
+ * they are. */
 pt_status pt_weights_restart(pt_weights *weights, pt_error *err);
 int64_t pt_weights_updates(const pt_weights *weights); /* how many so far */
 double pt_weights_lr(const pt_weights *weights);       /* of the next update */

@@ -62,6 +62,10 @@ void pt_world_describe(const pt_world *world, char *text, size_t size);
  * set, or hears that another rank is aborting, returns PT_EINTERRUPTED. */
 void pt_world_watch(pt_world *world, const volatile int *stop);
 
+/* What waits do between two looks instead of spinning, yielding and sleeping as they see fit: a
+ * millisecond at most. NULL: that again. */
+void pt_world_pause_by(pt_world *world, void (*pause)(void *context), void *context);
+
 /* Collectives: all ranks call them in the same order for each purpose, but the same moment matters
  * only where data must come: a root does not wait for ranks that are late for a short message.
  * PT_ECOMM when the ranks disagree on a length. A purpose whose call has failed stays out of step:

@@ -24,6 +24,9 @@ pt_status pt_app_wait_for_debugger(const pt_world *world, const char *ranks, pt_
 pt_status pt_app_read_partition(pt_world *world, const char *path, pt_partition **ret_partition,
                                 char **ret_text, pt_error *err);
 
+/* Reads the lists of --schedule FILE.csv, where there are any, likewise. */
+pt_status pt_app_read_lists(pt_world *world, pt_config *config, pt_error *err);
+
 /* The partition file used when none is named: beside the program, or where it was built. free() it.
  */
 char *pt_app_default_partition(void);

@@ -57,6 +57,8 @@ static pt_status run_command(pt_world *world, const pt_config *config,
     pt_status status = PT_OK;
     if (plan_out && run->rank == 0)
         status = write_plan(partition, text, run->stages, plan_out, err);
+    if (status == PT_OK && run->rank == 0)
+        status = pt_run_write_schedule(run, err);
     status = pt_world_agree(world, status, err, NULL);
     if (status == PT_OK) {
         status = command(run, err);

@@ -1,4 +1,4 @@
-/* Partition files: found and read by rank 0, parsed by all. */
+/* Partition files, and lists of actions: found and read by rank 0, parsed by all. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -50,9 +50,19 @@ static pt_status share_text(pt_world *world, char **text, size_t *bytes, pt_erro
         *bytes = (size_t)n;
         *text = calloc((size_t)n + 1, 1);
         if (!*text)
-            return pt_fail(err, PT_ENOMEM, "no memory for a partition file of %zu bytes", *bytes);
+            return pt_fail(err, PT_ENOMEM, "no memory for a file of %zu bytes", *bytes);
     }
     return pt_world_broadcast(world, PT_FOR_PARTITION, /*root=*/0, *text, *bytes, err);
+}
+
+static pt_status read_everywhere(pt_world *world, const char *path, char **text, size_t *bytes,
+                                 pt_error *err)
+{
+    pt_status status = PT_OK;
+    if (pt_world_rank(world) == 0)
+        status = pt_text_read_file(path, text, bytes, err);
+    PT_TRY(pt_world_agree(world, status, err, NULL));
+    return share_text(world, text, bytes, err);
 }
 
 pt_status pt_app_read_partition(pt_world *world, const char *path, pt_partition **ret_partition,
@@ -62,10 +72,7 @@ pt_status pt_app_read_partition(pt_world *world, const char *path, pt_partition 
     size_t bytes = 0;
     pt_partition *partition = NULL;
     pt_status status = PT_OK;
-    if (pt_world_rank(world) == 0)
-        status = pt_text_read_file(path, &text, &bytes, err);
-    PT_GOTO(status, pt_world_agree(world, status, err, NULL));
-    PT_GOTO(status, share_text(world, &text, &bytes, err));
+    PT_GOTO(status, read_everywhere(world, path, &text, &bytes, err));
     status = pt_partition_parse(path, text, bytes, &partition, err);
     PT_GOTO(status, pt_world_agree(world, status, err, NULL));
     *ret_partition = partition;
@@ -73,6 +80,20 @@ pt_status pt_app_read_partition(pt_world *world, const char *path, pt_partition 
     return PT_OK;
 out:
     pt_partition_free(partition);
+    free(text);
+    return status;
+}
+
+pt_status pt_app_read_lists(pt_world *world, pt_config *config, pt_error *err)
+{
+    const char *path = pt_config_lists_file(config);
+    char *text = NULL;
+    size_t bytes = 0;
+    if (!path)
+        return PT_OK;
+    pt_status status = read_everywhere(world, path, &text, &bytes, err);
+    if (status == PT_OK)
+        status = pt_world_agree(world, pt_config_read_lists(config, text, bytes, err), err, NULL);
     free(text);
     return status;
 }

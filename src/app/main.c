@@ -36,6 +36,7 @@ static pt_status work(pt_world *world, pt_config *config, const char *path, pt_e
     pt_status status = PT_OK;
     PT_GOTO(status, pt_app_read_partition(world, path, &partition, &text, err));
     PT_GOTO(status, pt_config_apply(config, partition, err));
+    PT_GOTO(status, pt_app_read_lists(world, config, err));
     PT_GOTO(status, pt_config_settle(config, err));
     status = choose(&config->settings)(world, config, partition, text, err);
 out:

@@ -26,11 +26,12 @@ static const struct source {
     {"cuda", NULL, CUDA_IN_THIS_BUILD, "-Dcuda=enabled, with CUDA's nvcc and cuDNN 9"},
     {"onednn", ONEDNN_IN_THIS_BUILD, NULL, "-Donednn=enabled, with the library oneDNN"},
     {"ref", &pt_backend_ref, NULL, NULL},
+    {"clock", &pt_backend_clock, NULL, NULL}, /* behind one that always opens: never chosen */
 };
 
 enum { SOURCES = sizeof sources / sizeof sources[0] };
 
-static const char *const choices[] = {"auto", "cuda", "onednn", "ref", NULL};
+static const char *const choices[] = {"auto", "cuda", "onednn", "ref", "clock", NULL};
 
 static const char *const names[] = {
 #ifdef HAVE_CUDA

@@ -44,6 +44,9 @@ pt_status pt_cpu_sum_of_squares(pt_backend *b, size_t n, const float *x, double 
 /* velocity may be NULL when the rule has no momentum. */
 pt_status pt_cpu_sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *theta, float *velocity,
                      const float *gradient, const pt_foresight *foresight, pt_error *err);
+pt_status pt_cpu_adam(pt_backend *b, size_t n, const pt_adam *rule, float *theta, float *m,
+                      float *v, const float *gradient, const pt_adam_foresight *foresight,
+                      pt_error *err);
 
 /* The losses on plain row-major predictions y (samples, shape) and, unless NULL, d_y; fills
  * *args->host_result. */

@@ -216,3 +216,60 @@ pt_status pt_cpu_sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *theta, 
         for_pieces(b, n, rule->nesterov ? nesterov_piece : momentum_sgd_piece, &job);
     return PT_OK;
 }
+
+typedef struct adam_job {
+    pt_adam rule;
+    size_t n;
+    float *theta, *m, *v;
+    const float *gradient;              /* NULL: no step */
+    const pt_adam_foresight *foresight; /* NULL: none */
+} adam_job;
+
+static void adam_step_piece(const adam_job *job, size_t begin, size_t end)
+{
+    const pt_adam r = job->rule;
+    const float *g = job->gradient;
+    float *theta = job->theta, *m = job->m, *v = job->v;
+    for (size_t i = begin; i < end; i++) {
+        float d = pt_element_gradient(r.scale, g[i], r.decay, theta[i]);
+        pt_element_adam_moments(r.beta1, r.rest1, r.beta2, r.rest2, d, &m[i], &v[i]);
+        theta[i] = pt_element_adam(r.keep, theta[i], r.rate, m[i], r.now, d,
+                                   pt_element_adam_below(r.root, r.eps, v[i]));
+    }
+}
+
+static void adam_foresee_piece(const adam_job *job, size_t begin, size_t end)
+{
+    const pt_adam r = job->rule;
+    const float a = job->foresight->a, b = job->foresight->b, pull = r.rest1 * r.decay;
+    const pt_rates *rates = &job->foresight->rates;
+    const float *theta = job->theta, *m = job->m, *v = job->v;
+    float *out = job->foresight->dev_out;
+    for (size_t i = begin; rates->n == 0 && i < end; i++)
+        out[i] =
+            pt_element_axpby(a, theta[i], b, m[i] / pt_element_adam_below(r.root, r.eps, v[i]));
+    for (size_t i = begin; rates->n > 0 && i < end; i++)
+        out[i] = pt_element_adam_ahead(rates->at, rates->n, r.beta1, pull,
+                                       pt_element_adam_below(r.root, r.eps, v[i]), m[i], theta[i]);
+}
+
+static void adam_piece(void *context, int piece)
+{
+    const adam_job *job = context;
+    size_t begin, end;
+    piece_range(job->n, piece, &begin, &end);
+    if (job->gradient)
+        adam_step_piece(job, begin, end);
+    if (job->foresight)
+        adam_foresee_piece(job, begin, end);
+}
+
+pt_status pt_cpu_adam(pt_backend *b, size_t n, const pt_adam *rule, float *theta, float *m,
+                      float *v, const float *gradient, const pt_adam_foresight *foresight,
+                      pt_error *err)
+{
+    PT_TRY(check_size(n, err));
+    adam_job job = {*rule, n, theta, m, v, gradient, foresight};
+    for_pieces(b, n, adam_piece, &job);
+    return PT_OK;
+}

@@ -346,6 +346,7 @@ const pt_backend_row pt_backend_cuda = {
     .axpby = pt_cuda_axpby,
     .sum_of_squares = pt_cuda_sum_of_squares,
     .sgd = pt_cuda_sgd,
+    .adam = pt_cuda_adam,
     .on_device = true,
     .memory = pt_cuda_memory,
     .describe = describe,

@@ -165,6 +165,9 @@ pt_status pt_cuda_sum_of_squares(pt_backend *b, size_t n, const float *x, double
 size_t pt_cuda_squares_scratch(void);
 pt_status pt_cuda_sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *theta, float *velocity,
                       const float *gradient, const pt_foresight *foresight, pt_error *err);
+pt_status pt_cuda_adam(pt_backend *b, size_t n, const pt_adam *rule, float *theta, float *m,
+                       float *v, const float *gradient, const pt_adam_foresight *foresight,
+                       pt_error *err);
 
 /* ---- kernels ----------------------------------------------------------------------------------
  */

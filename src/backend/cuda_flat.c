@@ -39,3 +39,12 @@ pt_status pt_cuda_sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *theta,
                                    gradient, foresight),
                          NULL, "pt_cu_sgd", err);
 }
+
+pt_status pt_cuda_adam(pt_backend *b, size_t n, const pt_adam *rule, float *theta, float *m,
+                       float *v, const float *gradient, const pt_adam_foresight *foresight,
+                       pt_error *err)
+{
+    return pt_cuda_check(pt_cu_adam(((pt_cuda *)b)->lane[PT_LANE_COMPUTE], n, rule, theta, m, v,
+                                    gradient, foresight),
+                         NULL, "pt_cu_adam", err);
+}

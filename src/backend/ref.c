@@ -254,6 +254,7 @@ const pt_backend_row pt_backend_ref = {
     .axpby = pt_cpu_axpby,
     .sum_of_squares = pt_cpu_sum_of_squares,
     .sgd = pt_cpu_sgd,
+    .adam = pt_cpu_adam,
     .on_device = false,
     .memory = pt_cpu_memory,
     .describe = ref_describe,

@@ -4,7 +4,7 @@
 
 #include "pipetrain/backend.h"
 
-extern const pt_backend_row pt_backend_ref, pt_backend_onednn, pt_backend_cuda;
+extern const pt_backend_row pt_backend_ref, pt_backend_onednn, pt_backend_cuda, pt_backend_clock;
 
 /* The row of the cuda backend, which lies in a module of its own. PT_EINPUT: it can't be loaded. */
 pt_status pt_backend_load_cuda(const pt_backend_row **ret_row, pt_error *err);

@@ -148,9 +148,17 @@ static pt_status fail_choice(const struct setting *s, const char *const *choices
 {
     const char *nearest = pt_text_nearest(s->value, choices, n);
     char list[PT_ERROR_TEXT / 2];
-    return pt_fail(err, PT_EINPUT, "%s %s: must be one of %s%s%s%s", s->place, s->value,
-                   pt_text_join(choices, n, list, sizeof list), nearest ? " (did you mean " : "",
-                   nearest ? nearest : "", nearest ? "?)" : "");
+    const char *file = s->row->file;
+    return pt_fail(err, PT_EINPUT, "%s %s: must be one of %s%s%s%s%s%s", s->place, s->value,
+                   pt_text_join(choices, n, list, sizeof list),
+                   file ? ", or a file whose name ends in " : "", file ? file : "",
+                   nearest ? " (did you mean " : "", nearest ? nearest : "", nearest ? "?)" : "");
+}
+
+bool pt_option_names_file(const pt_option *row, const char *value)
+{
+    size_t ending = row->file ? strlen(row->file) : 0, length = strlen(value);
+    return ending > 0 && length > ending && strcmp(value + length - ending, row->file) == 0;
 }
 
 static pt_status set_choice(struct setting *s, pt_error *err)
@@ -160,6 +168,8 @@ static pt_status set_choice(struct setting *s, pt_error *err)
     for (; choices[n]; n++)
         if (strcmp(choices[n], s->value) == 0)
             return set_text(s, err);
+    if (pt_option_names_file(s->row, s->value))
+        return set_text(s, err);
     return fail_choice(s, choices, n, err);
 }
 

@@ -65,14 +65,17 @@ static void put_words(struct page *page, const char *text)
     }
 }
 
-static void put_choices(struct page *page, const char *const *choices)
+static void put_choices(struct page *page, const pt_option *row)
 {
+    const char *const *choices = row->choices();
     put_words(page, "One of");
     for (int i = 0; choices[i]; i++) {
         char word[VALUE_TEXT];
-        snprintf(word, sizeof word, "%s%s", choices[i], choices[i + 1] ? "," : ".");
+        snprintf(word, sizeof word, "%s%s", choices[i], choices[i + 1] || row->file ? "," : ".");
         put_words(page, word);
     }
+    if (row->file)
+        put_words(page, "or a file.");
 }
 
 /* "--batch B", "--[no-]stash", "--debug[=RANKS]" */
@@ -111,7 +114,7 @@ static void put_row(struct page *page, const pt_options *options, int i)
         end_line(page);
     put_words(page, row->help);
     if (row->type == PT_OPTION_CHOICE)
-        put_choices(page, row->choices());
+        put_choices(page, row);
     bool plain_off = row->type == PT_OPTION_FLAG && strcmp(value, "off") == 0;
     if (value[0] && !plain_off) {
         put_words(page, "(default:");

@@ -23,6 +23,8 @@ struct pt_world {
     bool started;       /* MPI_Init has run */
     size_t chunk_bytes; /* longest single MPI message: MPI counts are ints */
     const volatile int *stop;
+    void (*pause)(void *context); /* NULL: our own */
+    void *pause_context;
     MPI_Comm comms[PT_PURPOSES];
     MPI_Comm meeting;      /* where two ranks agree on a link, and parent of what is made later */
     MPI_Request *requests; /* `size` for each purpose: one collective at a time on each */

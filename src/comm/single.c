@@ -109,6 +109,11 @@ void pt_world_watch(pt_world *world, const volatile int *stop)
     (void)world, (void)stop; /* nothing here ever waits */
 }
 
+void pt_world_pause_by(pt_world *world, void (*pause)(void *context), void *context)
+{
+    (void)world, (void)pause, (void)context;
+}
+
 /* ---- collectives of one -----------------------------------------------------------------------*/
 
 pt_status pt_world_broadcast(pt_world *world, pt_purpose purpose, int root, void *data,

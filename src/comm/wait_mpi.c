@@ -58,7 +58,9 @@ pt_status pt_comm_turn(pt_world *world, int64_t *since_ns, pt_error *err)
 {
     PT_TRY(pt_comm_stopped(world, err));
     PT_TRY(pt_comm_carry_out(world, err));
-    if (world->put_off > 0)
+    if (world->pause)
+        world->pause(world->pause_context);
+    else if (world->put_off > 0)
         sched_yield();
     else
         pt_comm_pause(world, since_ns);

@@ -308,3 +308,9 @@ void pt_world_watch(pt_world *world, const volatile int *stop)
 {
     world->stop = stop;
 }
+
+void pt_world_pause_by(pt_world *world, void (*pause)(void *context), void *context)
+{
+    world->pause = pause;
+    world->pause_context = context;
+}

@@ -54,7 +54,7 @@ const char *const *pt_lr_names(void)
     return names;
 }
 
-double pt_lr_at(const pt_lr_spec *spec, int64_t step)
+static double of_schedule(const pt_lr_spec *spec, int64_t step)
 {
     if (step < spec->warmup)
         return spec->base * (double)(step + 1) / (double)spec->warmup;
@@ -62,4 +62,12 @@ double pt_lr_at(const pt_lr_spec *spec, int64_t step)
         if (strcmp(rows[i].name, spec->schedule) == 0)
             return spec->base * rows[i].factor(spec, step);
     return spec->base;
+}
+
+double pt_lr_at(const pt_lr_spec *spec, int64_t step)
+{
+    double rate = of_schedule(spec, step);
+    if (step >= spec->fade || !(spec->delay > 1))
+        return rate;
+    return rate / pow(spec->delay, 1 - (double)step / (double)spec->fade);
 }

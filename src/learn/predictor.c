@@ -12,27 +12,52 @@
  *    θ̂ = θ - η·(γ - γ^(n+1))/(1 - γ)·v.
  * For n = 1 it is the look-ahead point of Nesterov's method; the multi-step form is that of
  * "Pipelined Backpropagation at Scale" (Kosson et al., MLSys 2021, linear weight prediction) and
- * FTPipe (Eliad et al., ATC 2021, section on weight prediction). */
+ * FTPipe (Eliad et al., ATC 2021, section on weight prediction). Each optimizer's row knows where
+ * it drifts to.
+ *
+ * SpecTrain (Chen et al., "Efficient and robust parallel DNN training through model parallelism on
+ * multi-GPU platform", 2018): the last move again, n times: θ̂ = θ - n·η·v, each with the rate of
+ * the step that it foresees. (Its v is a mean of gradients, ours their sum: with η it is the last
+ * move in both.) The paper predicts for the backward too; here --stash makes the backward use the
+ * forward's weights, or else it uses the newest. */
 #include "pipetrain/learn.h"
 
 #include <string.h>
 
-static pt_status any_optimizer(const pt_optimizer_spec *optimizer, pt_error *err)
+#include "rows.h"
+
+static pt_status any_optimizer(const pt_optimizer_spec *optimizer, int staleness, pt_error *err)
 {
     (void)optimizer;
+    (void)staleness;
     (void)err;
     return PT_OK;
 }
 
-static pt_status momentum_only(const pt_optimizer_spec *optimizer, pt_error *err)
+static pt_status known_drift(const pt_optimizer_spec *optimizer, int staleness, pt_error *err)
 {
+    const pt_optimizer_row *row = pt_optimizer_find(optimizer->name);
+    if (!row->drift)
+        return pt_fail(err, PT_EINPUT, "--predict msnag cannot be used with --optimizer %s: %s",
+                       row->name, row->no_drift);
+    if (pt_adam_is_coupled(optimizer) && staleness > PT_MOST_RATES)
+        return pt_fail(err, PT_EINPUT,
+                       "--predict msnag foresees at most %d updates with the weight decay of "
+                       "--optimizer adam, and a stage here is %d late; write --optimizer adamw, "
+                       "--weight-decay 0 or a smaller --in-flight",
+                       PT_MOST_RATES, staleness);
+    return PT_OK;
+}
+
+static pt_status momentum_only(const pt_optimizer_spec *optimizer, int staleness, pt_error *err)
+{
+    (void)staleness;
     if (strcmp(optimizer->name, "sgd") == 0)
         return PT_OK;
     return pt_fail(err, PT_EINPUT,
-                   "--predict msnag cannot be used with --optimizer %s: it foresees the drift of "
-                   "plain momentum, and %s drifts differently (2.195 against 2.439 ηv after three "
-                   "steps at γ = 0.9); write --optimizer sgd, or --predict none",
-                   optimizer->name, optimizer->name);
+                   "--predict spectrain cannot be used with --optimizer %s: it repeats the last "
+                   "move of plain momentum; write --optimizer sgd, or --predict %s",
+                   optimizer->name, pt_optimizer_find(optimizer->name)->drift ? "msnag" : "none");
 }
 
 static pt_prediction predict_nothing(const pt_optimizer_spec *optimizer, const pt_lr_spec *lr,
@@ -42,22 +67,23 @@ static pt_prediction predict_nothing(const pt_optimizer_spec *optimizer, const p
     (void)lr;
     (void)step;
     (void)staleness;
-    return (pt_prediction){1, 0};
+    return (pt_prediction){.a = 1};
 }
 
 static pt_prediction predict_msnag(const pt_optimizer_spec *optimizer, const pt_lr_spec *lr,
                                    int64_t step, int staleness)
 {
-    /* θ̂ = theta[0]·θ + theta[1]·v and v̂ = velocity[0]·θ + velocity[1]·v, in double */
-    double theta[2] = {1, 0}, velocity[2] = {0, 1};
-    for (int i = 0; i < staleness; i++) {
-        double eta = pt_lr_at(lr, step + i);
-        for (int c = 0; c < 2; c++) {
-            velocity[c] = optimizer->momentum * velocity[c] + optimizer->decay * theta[c];
-            theta[c] -= eta * velocity[c];
-        }
-    }
-    return (pt_prediction){(float)theta[0], (float)theta[1]};
+    return pt_optimizer_find(optimizer->name)->drift(optimizer, lr, step, staleness);
+}
+
+static pt_prediction predict_spectrain(const pt_optimizer_spec *optimizer, const pt_lr_spec *lr,
+                                       int64_t step, int staleness)
+{
+    (void)optimizer;
+    double way = 0;
+    for (int i = 0; i < staleness; i++)
+        way += pt_lr_at(lr, step + i);
+    return (pt_prediction){.a = 1, .b = (float)-way};
 }
 
 /* One line a row; the table and the list of names are both made of it. */
@@ -65,7 +91,8 @@ static pt_prediction predict_msnag(const pt_optimizer_spec *optimizer, const pt_
     ROW("none", "the newest weights this stage has", any_optimizer, predict_nothing)               \
     ROW("msnag",                                                                                   \
         "multi-step NAG: as many momentum steps ahead as the schedule says it will be late",       \
-        momentum_only, predict_msnag)
+        known_drift, predict_msnag)                                                                \
+    ROW("spectrain", "the last move again, as many times", momentum_only, predict_spectrain)
 
 #define AS_ROW(name, help, accepts, predict)  {name, help, accepts, predict},
 #define AS_NAME(name, help, accepts, predict) name,

@@ -6,7 +6,7 @@
 #include "partition_internal.h"
 
 /* Keys that every layer may have, whatever its kind. */
-static const char *const common_keys[] = {"name", "kind", "inputs", "when", "repeat"};
+static const char *const common_keys[] = {"name", "kind", "inputs", "when", "repeat", "decay"};
 
 enum { N_COMMON = sizeof common_keys / sizeof common_keys[0], WHAT_TEXT = PT_MAX_NAME + 64 };
 

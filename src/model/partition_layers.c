@@ -53,6 +53,21 @@ static pt_status new_node(pt_layers *layers, const pt_yaml *item, const char *na
     return PT_OK;
 }
 
+/* Weight decay of the layer's parameters, on unless said otherwise. */
+static pt_status read_decay(const pt_layers *layers, const pt_yaml *item, const pt_scope *scope,
+                            pt_node *node)
+{
+    const pt_yaml *value = pt_yaml_get(item, "decay");
+    bool decays = true;
+
+    if (!value)
+        return PT_OK;
+    PT_TRY(pt_scope_resolve(layers->place, value, scope, &value, &scope));
+    PT_TRY(pt_yaml_switch(layers->place, value, "'decay'", &decays));
+    node->spared = !decays;
+    return PT_OK;
+}
+
 static pt_status read_kind(const pt_layers *layers, const pt_yaml *item, const pt_scope *scope,
                            pt_op_kind *ret_kind)
 {
@@ -80,6 +95,7 @@ static pt_status read_layer(pt_layers *layers, const pt_yaml *item, pt_scope *sc
     PT_TRY(new_node(layers, item, name, &node));
     snprintf(what, sizeof what, "layer '%s'", name);
     PT_TRY(pt_attributes_read(layers->place, item, scope, kind, what, &node->op));
+    PT_TRY(read_decay(layers, item, scope, node));
     node->op.n_inputs = n_inputs;
     for (int i = 0; i < n_inputs; i++) {
         node->inputs[i] = inputs[i];

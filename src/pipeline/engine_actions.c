@@ -64,6 +64,7 @@ static pt_status load_and_begin(pt_engine *e, flight *f, pt_error *err)
 static pt_status run_forward(pt_engine *e, pt_error *err)
 {
     flight *f = NULL;
+    e->went_back = -1;
     PT_TRY(pt_flight_arrive(e, &f, err));
     PT_TRY(load_and_begin(e, f, err));
     int64_t version = pt_weights_updates(pt_stage_weights(e->spec.stage));
@@ -93,6 +94,7 @@ static pt_status run_backward_input(pt_engine *e, pt_error *err)
 {
     flight *f = pt_flight_find(e, e->action->micro_batch);
     pt_timing *t = pt_flight_timing(e, f);
+    e->went_back = f->micro_batch;
     PT_TRY(pt_stage_line_up(e->spec.stage, &f->mb, err));
     PT_TRY(pt_span_begin(e, &t->backward_start, &t->backward_ns, err));
     if (pt_engine_is_last(e))
@@ -106,7 +108,10 @@ static pt_status run_backward_weight(pt_engine *e, pt_error *err)
 {
     flight *f = pt_flight_find(e, e->action->micro_batch);
     pt_timing *t = pt_flight_timing(e, f);
-    PT_TRY(pt_span_begin(e, &t->backward_start, &t->backward_ns, err));
+    bool waited = e->went_back != f->micro_batch;
+    e->went_back = f->micro_batch;
+    PT_TRY(waited ? pt_span_begin(e, &t->weight_start, &t->weight_ns, err)
+                  : pt_span_begin(e, &t->backward_start, &t->backward_ns, err));
     PT_TRY(
         pt_stage_backward_weight(e->spec.stage, &f->mb, !f->item.first_of_step, &e->between, err));
     PT_TRY(pt_span_end(e, err));

@@ -91,6 +91,7 @@ struct pt_engine {
     int64_t busy_ns;     /* of all passes */
     const pt_pass *pass;
     const pt_action *action; /* the one that is running */
+    int went_back;           /* micro-batch of the latest backward, if no forward came since; -1 */
     pt_between_ops between;
 };
 

@@ -23,6 +23,7 @@ static int64_t busy_within(const pt_timing *timings, int n, int64_t from, int64_
         const pt_timing *t = &timings[i];
         busy += overlap(t->forward_start, t->forward_ns, from, to);
         busy += overlap(t->backward_start, t->backward_ns, from, to);
+        busy += overlap(t->weight_start, t->weight_ns, from, to);
         busy += overlap(t->update_start, t->update_ns, from, to);
     }
     return busy;

@@ -14,7 +14,30 @@ static size_t append(pt_flat_tensor **at, int node, int index, const pt_op_tenso
     return offset + lines * ELEMENTS_PER_LINE;
 }
 
+static bool is_spared(const pt_graph *graph, const pt_flat_tensor *param, bool spare_vectors)
+{
+    return graph->nodes[param->node].spared || (spare_vectors && param->shape.ndim == 1);
+}
+
+/* Moves the parameters of one kind behind each other from `offset` on. */
+static size_t place(pt_flat *flat, const pt_graph *graph, bool spare_vectors, bool spared,
+                    size_t offset)
+{
+    for (int i = 0; i < flat->n_params; i++) {
+        pt_flat_tensor *at = &flat->params[i];
+        if (is_spared(graph, at, spare_vectors) == spared)
+            offset = append(&at, at->node, at->index, &at->shape, offset);
+    }
+    return offset;
+}
+
 pt_status pt_flat_init(pt_flat *flat, const pt_graph *graph, int first, int end, pt_error *err)
+{
+    return pt_flat_init_sparing(flat, graph, first, end, /*spare_vectors=*/false, err);
+}
+
+pt_status pt_flat_init_sparing(pt_flat *flat, const pt_graph *graph, int first, int end,
+                               bool spare_vectors, pt_error *err)
 {
     size_t n = (size_t)(end - first);
     pt_flat f = {.first = first, .end = end};
@@ -33,13 +56,15 @@ pt_status pt_flat_init(pt_flat *flat, const pt_graph *graph, int first, int end,
         f.first_state[i - first] = (int)(state - f.state);
         int count = pt_op_params(&graph->nodes[i].op, shapes);
         for (int j = 0; j < count; j++)
-            f.param_elements = append(&param, i, j, &shapes[j], f.param_elements);
+            append(&param, i, j, &shapes[j], 0);
         count = pt_op_state(&graph->nodes[i].op, shapes);
         for (int j = 0; j < count; j++)
             f.state_elements = append(&state, i, j, &shapes[j], f.state_elements);
     }
     f.n_params = f.first_param[n] = (int)(param - f.params);
     f.n_state = f.first_state[n] = (int)(state - f.state);
+    f.decayed_elements = place(&f, graph, spare_vectors, /*spared=*/false, 0);
+    f.param_elements = place(&f, graph, spare_vectors, /*spared=*/true, f.decayed_elements);
     *flat = f;
     return PT_OK;
 }

@@ -60,8 +60,8 @@ static pt_status make(pt_program *p, pt_error *err)
 }
 
 pt_status pt_program_new(pt_backend *backend, const pt_graph *graph, const pt_stage_spec *spec,
-                         const pt_flat *flat, int samples, pt_mode mode, pt_program **ret_program,
-                         pt_error *err)
+                         const pt_flat *flat, int samples, pt_mode mode, bool holds,
+                         pt_program **ret_program, pt_error *err)
 {
     pt_program *p = calloc(1, sizeof *p);
     if (!p)
@@ -72,6 +72,7 @@ pt_status pt_program_new(pt_backend *backend, const pt_graph *graph, const pt_st
     p->flat = flat;
     p->samples = samples;
     p->mode = mode;
+    p->holds = holds;
     pt_status status = make(p, err);
     if (status != PT_OK) {
         pt_program_free(p);
@@ -127,6 +128,11 @@ size_t pt_program_scratch_bytes(const pt_program *p)
     return p->scratch_bytes;
 }
 
+size_t pt_program_held_bytes(const pt_program *p)
+{
+    return p->held_bytes;
+}
+
 size_t pt_program_private_bytes(const pt_program *p)
 {
     size_t bytes = 0;
@@ -153,8 +159,9 @@ static void *address(const storages *all, const pt_program_run *run, int s)
 {
     if (s == NOWHERE)
         return NULL;
-    char *base = all->at[s].stashed ? run->dev_stash : run->dev_scratch;
-    return base + all->at[s].offset;
+    void *const base[] = {
+        [IN_SCRATCH] = run->dev_scratch, [IN_STASH] = run->dev_stash, [IN_HELD] = run->dev_held};
+    return (char *)base[all->at[s].home] + all->at[s].offset;
 }
 
 void *pt_program_value(const pt_program *p, const pt_program_run *run, int value)

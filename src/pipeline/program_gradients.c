@@ -7,7 +7,11 @@
  * which all run after the last input gradient so that gradients leave the stage as early as they
  * can.
  *
- *   time:  0 … gradients that arrive | CALL_INPUT, CALL_ADD … | SEND_GRAD | CALL_WEIGHT …        */
+ *   time:  0 … gradients that arrive | CALL_INPUT, CALL_ADD … | SEND_GRAD | CALL_WEIGHT …
+ *
+ * Where other micro-batches compute between SEND_GRAD and CALL_WEIGHT, scratch is theirs by then:
+ * what weight gradients read has a block of its own, one for each micro-batch that waits. All of it
+ * is alive when the waiting begins, so nothing in that block shares bytes.                       */
 #include <stdlib.h>
 
 #include "program_internal.h"
@@ -27,7 +31,7 @@ static int now(const tape *t)
 
 static int fresh(tape *t, size_t bytes)
 {
-    int s = pt_storages_add(&t->p->gradients, bytes, false, now(t));
+    int s = pt_storages_add(&t->p->gradients, bytes, now(t));
     if (s == NOWHERE || s < t->room)
         return s;
     int room = t->room ? 2 * t->room : 64;
@@ -196,6 +200,19 @@ static pt_status build(tape *t)
     return PT_OK;
 }
 
+/* Puts what the weight gradients read where it outlives other micro-batches. */
+static void hold(pt_program *p)
+{
+    for (int i = p->n_input_calls; i < p->n_calls; i++) {
+        storage *s = &p->gradients.at[p->calls[i].d_out];
+        if (s->home == IN_HELD)
+            continue;
+        s->home = IN_HELD;
+        s->offset = p->held_bytes;
+        p->held_bytes += pt_align_up(s->bytes);
+    }
+}
+
 pt_status pt_program_plan_gradients(pt_program *p, size_t *ret_scratch, pt_error *err)
 {
     tape t = {.p = p, .err = err};
@@ -211,6 +228,8 @@ pt_status pt_program_plan_gradients(pt_program *p, size_t *ret_scratch, pt_error
     for (int v = 0; v < n_values; v++)
         t.total[v] = NOWHERE;
     PT_GOTO(status, build(&t));
+    if (p->holds)
+        hold(p);
     PT_GOTO(status, pt_storages_plan(&p->gradients, ret_scratch, err));
 out:
     free(t.total);

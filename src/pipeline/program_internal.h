@@ -15,12 +15,15 @@ typedef struct program_node {
     bool absorbed; /* a later node does its work: no kernel, and its value does not exist */
 } program_node;
 
+/* Which of a run's blocks of memory; see program.h. */
+typedef enum storage_home { IN_SCRATCH, IN_STASH, IN_HELD } storage_home;
+
 /* A block of bytes that one or more values (or gradients) live in. */
 typedef struct storage {
     size_t bytes;
-    bool stashed;    /* in the stash, from forward to backward; else in scratch */
+    storage_home home;
     int first, last; /* lifetime in scratch, indices of ops */
-    size_t offset;   /* in the stash or in scratch */
+    size_t offset;   /* in its home */
 } storage;
 
 typedef struct storages {
@@ -47,6 +50,7 @@ struct pt_program {
     const pt_flat *flat;
     int samples;
     pt_mode mode;
+    bool holds;
     pt_layout *input_layout;
     program_node *nodes; /* of the whole graph; fused on this stage */
     pt_kernel **kernels; /* the same; NULL: absorbed */
@@ -62,19 +66,19 @@ struct pt_program {
     call *calls;        /* CALL_INPUT and CALL_ADD first, then CALL_WEIGHT */
     int n_calls, n_input_calls;
 
-    size_t stash_bytes, scratch_bytes;
+    size_t stash_bytes, scratch_bytes, held_bytes;
 };
 
-/* Adds a storage; returns its index, or NOWHERE when memory ran out. */
-int pt_storages_add(storages *all, size_t bytes, bool stashed, int now);
-/* Lays every unstashed storage out; returns the bytes they need. NOWHERE bytes: no memory. */
+/* Adds a storage, in scratch for now; returns its index, or NOWHERE when memory ran out. */
+int pt_storages_add(storages *all, size_t bytes, int now);
+/* Lays out what is in scratch; returns the bytes it needs. */
 pt_status pt_storages_plan(storages *all, size_t *ret_bytes, pt_error *err);
 
 /* Fills nodes. */
 pt_status pt_program_fuse(pt_program *p, pt_error *err);
 /* Fills values, value_at, saved_at, aliased and stash_bytes. */
 pt_status pt_program_plan_values(pt_program *p, size_t *ret_scratch, pt_error *err);
-/* Fills gradients, gradient_in, gradient_out and calls. Needs the values' plan. */
+/* Fills gradients, gradient_in, gradient_out, calls and held_bytes. Needs the values' plan. */
 pt_status pt_program_plan_gradients(pt_program *p, size_t *ret_scratch, pt_error *err);
 
 /* Is the value present on this stage: received, made and not absorbed, or (first stage) loaded? */

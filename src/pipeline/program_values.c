@@ -8,7 +8,7 @@
 
 #include "program_internal.h"
 
-int pt_storages_add(storages *all, size_t bytes, bool stashed, int now)
+int pt_storages_add(storages *all, size_t bytes, int now)
 {
     if (all->n == all->room) {
         int room = all->room ? 2 * all->room : 64;
@@ -18,7 +18,7 @@ int pt_storages_add(storages *all, size_t bytes, bool stashed, int now)
         all->at = at;
         all->room = room;
     }
-    all->at[all->n] = (storage){.bytes = bytes, .stashed = stashed, .first = now, .last = now};
+    all->at[all->n] = (storage){.bytes = bytes, .first = now, .last = now};
     return all->n++;
 }
 
@@ -28,12 +28,12 @@ pt_status pt_storages_plan(storages *all, size_t *ret_bytes, pt_error *err)
     if (!items)
         return pt_fail(err, PT_ENOMEM, "no memory for a plan of %d buffers", all->n);
     for (int i = 0; i < all->n; i++)
-        items[i] = (pt_arena_item){.bytes = all->at[i].stashed ? 0 : all->at[i].bytes,
+        items[i] = (pt_arena_item){.bytes = all->at[i].home == IN_SCRATCH ? all->at[i].bytes : 0,
                                    .first = all->at[i].first,
                                    .last = all->at[i].last};
     *ret_bytes = pt_arena_plan(items, all->n);
     for (int i = 0; i < all->n; i++)
-        if (!all->at[i].stashed)
+        if (all->at[i].home == IN_SCRATCH)
             all->at[i].offset = items[i].offset;
     free(items);
     return PT_OK;
@@ -109,7 +109,7 @@ static pt_status assign(pt_program *p, pt_error *err)
     for (int v = 0; v <= p->spec->first; v++)
         if (pt_program_holds(p, v)) {
             size_t bytes = pt_program_layout(p, v)->bytes;
-            p->value_at[v] = pt_storages_add(&p->values, bytes, false, p->spec->first - 1);
+            p->value_at[v] = pt_storages_add(&p->values, bytes, p->spec->first - 1);
         }
     for (int i = p->spec->first; i < p->spec->end; i++) {
         if (p->nodes[i].absorbed)
@@ -119,7 +119,7 @@ static pt_status assign(pt_program *p, pt_error *err)
         if (is_alias(p->kernels[i]) || may_run_in_place(p, i))
             p->value_at[i + 1] = source;
         else
-            p->value_at[i + 1] = pt_storages_add(&p->values, p->kernels[i]->out->bytes, false, i);
+            p->value_at[i + 1] = pt_storages_add(&p->values, p->kernels[i]->out->bytes, i);
     }
     for (int v = 0; v <= n_nodes; v++)
         if (pt_program_holds(p, v) && p->value_at[v] == NOWHERE)
@@ -139,11 +139,13 @@ static void find_lifetimes(pt_program *p)
         for (int j = 0; j < node->op.n_inputs; j++) {
             storage *in = &p->values.at[p->value_at[node->inputs[j]]];
             in->last = i > in->last ? i : in->last;
-            in->stashed |= train && j == 0 && (p->kernels[i]->flags & reads_input);
+            if (train && j == 0 && (p->kernels[i]->flags & reads_input))
+                in->home = IN_STASH;
         }
         storage *out = &p->values.at[p->value_at[i + 1]];
         out->last = i > out->last ? i : out->last;
-        out->stashed |= train && (p->kernels[i]->flags & PT_READS_OUTPUT_FOR_INPUT);
+        if (train && (p->kernels[i]->flags & PT_READS_OUTPUT_FOR_INPUT))
+            out->home = IN_STASH;
     }
     /* What leaves, and the predictions, are read when all ops are done; the loss reads the
      * predictions once more in the backward. */
@@ -151,7 +153,7 @@ static void find_lifetimes(pt_program *p)
         if (pt_program_holds(p, v) && (pt_program_sends(p, v) || v == p->graph->n_nodes))
             p->values.at[p->value_at[v]].last = p->spec->end;
     if (train && p->spec->end == p->graph->n_nodes)
-        p->values.at[p->value_at[p->graph->n_nodes]].stashed = true;
+        p->values.at[p->value_at[p->graph->n_nodes]].home = IN_STASH;
 }
 
 pt_status pt_program_plan_values(pt_program *p, size_t *ret_scratch, pt_error *err)
@@ -160,7 +162,7 @@ pt_status pt_program_plan_values(pt_program *p, size_t *ret_scratch, pt_error *e
     find_lifetimes(p);
     size_t stash = 0;
     for (int i = 0; i < p->values.n; i++)
-        if (p->values.at[i].stashed) {
+        if (p->values.at[i].home == IN_STASH) {
             p->values.at[i].offset = stash;
             stash += pt_align_up(p->values.at[i].bytes);
         }

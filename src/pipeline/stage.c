@@ -12,7 +12,7 @@ static pt_status add_programs(pt_stage *s, const int64_t *sizes, int n, pt_mode 
     for (int i = 0; i < n; i++) {
         const pt_stage_plan *plan = &s->plan;
         PT_TRY(pt_program_new(plan->backend, plan->graph, plan->spec, plan->flat, (int)sizes[i],
-                              mode, &s->programs[s->n_programs], err));
+                              mode, /*holds=*/plan->held > 0, &s->programs[s->n_programs], err));
         s->n_programs++;
     }
     return PT_OK;
@@ -24,8 +24,8 @@ static bool is_last(const pt_stage_plan *plan)
 }
 
 typedef struct needs {
-    size_t stash, scratch, plain; /* bytes */
-    size_t sample, answer;        /* bytes, per slot */
+    size_t stash, scratch, held, plain; /* bytes */
+    size_t sample, answer;              /* bytes, per slot */
     int64_t samples;
 } needs;
 
@@ -42,8 +42,10 @@ static needs largest(const pt_stage *s)
     for (int i = 0; i < s->n_programs; i++) {
         const pt_program *p = s->programs[i];
         size_t stash = pt_program_stash_bytes(p), scratch = pt_program_scratch_bytes(p);
+        size_t held = pt_program_held_bytes(p);
         most.stash = stash > most.stash ? stash : most.stash;
         most.scratch = scratch > most.scratch ? scratch : most.scratch;
+        most.held = held > most.held ? held : most.held;
         most.samples = pt_program_samples(p) > most.samples ? pt_program_samples(p) : most.samples;
     }
     most.sample = (size_t)most.samples * sizeof(uint32_t);
@@ -78,6 +80,7 @@ static pt_status allocate(pt_stage *s, pt_error *err)
         return pt_fail(err, PT_ENOMEM, "no memory for %d slots", s->plan.slots);
     for (int i = 0; i < s->plan.slots; i++)
         PT_TRY(allocate_slot(s, &s->slots[i], &most, err));
+    PT_TRY(pt_stage_held_new(s, most.held, err));
     PT_TRY(pt_stage_lanes_new(s, err));
     if (!is_last(&s->plan))
         return PT_OK;
@@ -131,6 +134,7 @@ void pt_stage_free(pt_stage *s)
         b->row->dev_free(b, s->slots[i].dev_answer);
     }
     pt_stage_lanes_free(s);
+    pt_stage_held_free(s);
     free(s->slots);
     b->row->dev_free(b, s->dev_scratch);
     b->row->dev_free(b, s->dev_plain);
@@ -169,7 +173,8 @@ pt_status pt_stage_predict_bytes(const pt_stage_plan *plan, const pt_weights_spe
         needs most = largest(&s);
         size_t slot = most.stash + most.sample + most.answer;
         *ret_bytes = pt_weights_bytes(weights) + most.scratch + most.plain +
-                     (size_t)plan->slots * slot + kernel_bytes(&s) + device_link_bytes(&s);
+                     (size_t)plan->slots * slot + (size_t)plan->held * most.held +
+                     kernel_bytes(&s) + device_link_bytes(&s);
     }
     for (int i = 0; i < s.n_programs; i++)
         pt_program_free(s.programs[i]);
@@ -191,6 +196,7 @@ pt_program_run pt_stage_run(pt_stage *s, const pt_micro_batch *mb)
     return (pt_program_run){
         .dev_stash = s->slots[mb->slot].dev_stash,
         .dev_scratch = s->dev_scratch,
+        .dev_held = mb->held >= 0 ? s->held[mb->held].dev : NULL,
         .dev_state = pt_weights_state(s->weights),
         .seed = s->plan.seed,
         .epoch = mb->epoch,
@@ -234,6 +240,7 @@ pt_status pt_stage_begin(pt_stage *s, pt_mode mode, uint32_t epoch, const uint32
     *ret_mb = (pt_micro_batch){
         .program = s->programs[program],
         .slot = slot,
+        .held = -1,
         .samples = samples,
         .epoch = epoch,
         .sample = at->host_sample,
@@ -246,7 +253,8 @@ pt_status pt_stage_end(pt_stage *s, pt_micro_batch *mb, pt_error *err)
 {
     pt_weights_release(s->weights, &mb->weights);
     s->slots[mb->slot].taken = false;
-    return pt_stage_give_back(s, &s->slots[mb->slot], err);
+    PT_TRY(pt_stage_give_back(s, &s->slots[mb->slot], err));
+    return pt_stage_let_go(s, mb, err);
 }
 
 pt_status pt_stage_line_up(pt_stage *s, pt_micro_batch *mb, pt_error *err)
@@ -291,8 +299,10 @@ pt_status pt_stage_loss(pt_stage *s, pt_micro_batch *mb, const void *answer, flo
     stage_slot *slot = &s->slots[mb->slot];
     pt_backend *b = s->plan.backend;
     const pt_graph *graph = s->plan.graph;
-    pt_program_run run = pt_stage_run(s, mb);
     bool train = pt_program_mode(mb->program) == PT_TRAIN;
+    if (train)
+        PT_TRY(pt_stage_hold(s, mb, err));
+    pt_program_run run = pt_stage_run(s, mb);
     PT_TRY(
         b->row->copy_in(b, slot->dev_answer, answer, answer_bytes(&graph->loss, mb->samples), err));
     PT_TRY(pt_stage_after_in(s, slot, err));
@@ -336,6 +346,7 @@ static pt_program_run backward_run(pt_stage *s, pt_micro_batch *mb, bool accumul
 pt_status pt_stage_backward_input(pt_stage *s, pt_micro_batch *mb, bool accumulate,
                                   const pt_between_ops *between, pt_error *err)
 {
+    PT_TRY(pt_stage_hold(s, mb, err));
     pt_program_run run = backward_run(s, mb, accumulate, between);
     PT_TRY(pt_stage_line_up(s, mb, err));
     return pt_program_backward_input(mb->program, &run, err);

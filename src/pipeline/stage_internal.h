@@ -1,4 +1,5 @@
-/* The inside of a stage, shared by stage.c, stage_lanes.c and stage_messages.c. */
+/* The inside of a stage, shared by stage.c, stage_held.c, stage_lanes.c and
+ * stage_messages.c. */
 #ifndef PIPETRAIN_PIPELINE_STAGE_INTERNAL_H
 #define PIPETRAIN_PIPELINE_STAGE_INTERNAL_H
 
@@ -14,12 +15,20 @@ typedef struct stage_slot {
     bool leaving;  /* nor for `left` */
 } stage_slot;
 
+/* Gradients that a weight gradient will read when other micro-batches have computed. */
+typedef struct held_block {
+    void *dev;
+    pt_event *free; /* compute, and what is copied out, is done with it */
+    bool taken;
+} held_block;
+
 struct pt_stage {
     pt_stage_plan plan;
     pt_weights *weights;
     pt_program *programs[2 * PT_MAX_SIZES];
     int n_programs;
     stage_slot *slots;
+    held_block *held;
     void *dev_scratch;
     size_t scratch_bytes;
     pt_event *asked;                    /* all that was asked of compute so far */
@@ -51,7 +60,16 @@ pt_status pt_stage_after_out(pt_stage *stage, stage_slot *slot, bool from_scratc
 pt_status pt_stage_take(pt_stage *stage, stage_slot *slot, const pt_between_ops *between,
                         pt_error *err);
 pt_status pt_stage_give_back(pt_stage *stage, stage_slot *slot, pt_error *err);
-
 bool pt_stage_in_scratch(const pt_stage *stage, const void *dev);
+
+/* ---- gradients that wait: stage_held.c
+ * -----------------------------------------------------------
+ */
+pt_status pt_stage_held_new(pt_stage *stage, size_t bytes, pt_error *err);
+void pt_stage_held_free(pt_stage *stage); /* half-built is fine */
+/* Sees to it that the micro-batch, which is about to get its first gradient, has a block. */
+pt_status pt_stage_hold(pt_stage *stage, pt_micro_batch *mb, pt_error *err);
+/* Gives it back, after the micro-batch's slot: what is copied out of both has been waited for. */
+pt_status pt_stage_let_go(pt_stage *stage, pt_micro_batch *mb, pt_error *err);
 
 #endif

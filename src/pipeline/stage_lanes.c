@@ -4,6 +4,7 @@
  *   stash slot      reads, writes              unpack, load: writes        pack: reads
  *   sample, answer  reads                      writes
  *   scratch         reads, writes              unpack, load: writes        pack: reads
+ *   held gradients  reads, writes              unpack: writes              pack: reads
  *
  * A lane keeps its own order, so only pairs of lanes that meet in one memory need events:
  *
@@ -12,6 +13,7 @@
  *   the slot's next user:
  *     compute before in                        in waits for the slot's `free`, recorded at its end
  *     out before in, and before compute        compute waits for `left` before `free` is recorded
+ *   a block of held gradients' next user       the same, with a `free` of its own
  *   scratch, which all micro-batches share:
  *     compute before in                        in waits for `asked`: all compute so far. Lists
  *                                              unpack into scratch right before they compute with
@@ -135,6 +137,9 @@ pt_status pt_event_await(pt_backend *b, pt_event *event, const pt_between_ops *b
             return PT_OK;
         if (between)
             PT_TRY(between->call(between->context, err));
-        sched_yield();
+        if (b->row->pause)
+            b->row->pause(b);
+        else
+            sched_yield();
     }
 }

@@ -123,6 +123,7 @@ pt_status pt_stage_pack_activations(pt_stage *s, const pt_micro_batch *mb, void 
 pt_status pt_stage_unpack_gradients(pt_stage *s, pt_micro_batch *mb, const void *message,
                                     pt_error *err)
 {
+    PT_TRY(pt_stage_hold(s, mb, err));
     return unpack(s, mb, &gradients_in, message, err);
 }
 

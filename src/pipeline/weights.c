@@ -19,13 +19,15 @@ struct pt_weights {
     const pt_optimizer_row *optimizer;
     size_t n; /* elements of a parameter buffer */
     float *theta, *gradient, *state;
-    float *velocity[1];
+    float *moments[PT_MOST_STATE_BUFFERS]; /* of the optimizer */
     float *predicted;
     uint64_t content;           /* of θ */
     uint64_t last_content;      /* the newest number given to anything */
     uint64_t predicted_content; /* of `predicted` … */
     uint64_t predicted_from;    /* … which was made from this content of θ … */
     int predicted_staleness;    /* … for this staleness; 0: never made */
+    float *previous;            /* two versions: θ before the last update … */
+    uint64_t previous_content;
     int64_t updates;
     stash_slot *stash;
 };
@@ -41,6 +43,7 @@ size_t pt_weights_bytes(const pt_weights_spec *spec)
     if (spec->training) {
         const pt_optimizer_row *optimizer = pt_optimizer_find(spec->optimizer.name);
         buffers += 1 + (size_t)optimizer->state_buffers;
+        buffers += spec->two_versions;
         buffers += spec->stash ? (size_t)spec->versions : predicts(spec);
     }
     return (buffers * spec->flat->param_elements + spec->flat->state_elements) * sizeof(float);
@@ -61,7 +64,10 @@ static pt_status allocate(pt_weights *w, pt_error *err)
     if (!w->spec.training)
         return PT_OK;
     PT_TRY(buffer(w, w->n, &w->gradient, err));
-    PT_TRY(buffer(w, w->n, &w->velocity[0], err));
+    for (int i = 0; i < w->optimizer->state_buffers; i++)
+        PT_TRY(buffer(w, w->n, &w->moments[i], err));
+    if (w->spec.two_versions)
+        return buffer(w, w->n, &w->previous, err);
     if (!w->spec.stash)
         return predicts(&w->spec) ? buffer(w, w->n, &w->predicted, err) : PT_OK;
     w->stash = calloc((size_t)w->spec.versions, sizeof *w->stash);
@@ -103,20 +109,55 @@ void pt_weights_free(pt_weights *w)
     row->dev_free(w->backend, w->theta);
     row->dev_free(w->backend, w->gradient);
     row->dev_free(w->backend, w->state);
-    row->dev_free(w->backend, w->velocity[0]);
+    for (int i = 0; i < PT_MOST_STATE_BUFFERS; i++)
+        row->dev_free(w->backend, w->moments[i]);
     row->dev_free(w->backend, w->predicted);
+    row->dev_free(w->backend, w->previous);
     free(w);
 }
 
-static pt_prediction prediction(const pt_weights *w, int64_t step, int staleness)
+/* A piece of the buffers whose weights have the same decay. */
+typedef struct piece {
+    pt_optimizer_spec optimizer;
+    pt_optimizer_buffers at;
+    size_t begin;
+} piece;
+
+enum { PIECES = 2 }; /* with decay, and without */
+
+/* May be empty. */
+static piece piece_of(const pt_weights *w, int which)
 {
-    return w->spec.predictor->predict(&w->spec.optimizer, &w->spec.lr, step, staleness);
+    size_t decayed = w->spec.optimizer.decay > 0 ? w->spec.flat->decayed_elements : w->n;
+    size_t begin = which ? decayed : 0;
+    piece p = {.optimizer = w->spec.optimizer, .begin = begin};
+    if (which)
+        p.optimizer.decay = 0;
+    p.at = (pt_optimizer_buffers){
+        .n = which ? w->n - decayed : decayed,
+        .theta = w->theta + begin,
+        .gradient = w->gradient + begin,
+    };
+    for (int i = 0; i < w->optimizer->state_buffers; i++)
+        p.at.state[i] = w->moments[i] + begin;
+    return p;
+}
+
+static pt_prediction prediction(const pt_weights *w, const piece *p, int64_t step, int staleness)
+{
+    return w->spec.predictor->predict(&p->optimizer, &w->spec.lr, step, staleness);
 }
 
 static pt_status predict_into(pt_weights *w, int staleness, float *dev, pt_error *err)
 {
-    pt_prediction c = prediction(w, w->updates, staleness);
-    return w->backend->row->axpby(w->backend, w->n, c.a, w->theta, c.b, w->velocity[0], dev, err);
+    for (int i = 0; i < PIECES; i++) {
+        piece p = piece_of(w, i);
+        pt_prediction c = prediction(w, &p, w->updates, staleness);
+        if (p.at.n > 0)
+            PT_TRY(w->optimizer->foresee(w->backend, &p.optimizer, w->updates, &p.at, &c,
+                                         dev + p.begin, err));
+    }
+    return PT_OK;
 }
 
 /* `predicted` was just made, or will be when the compute lane gets there, from θ as it is now. */
@@ -173,9 +214,24 @@ static pt_status stashed_set(pt_weights *w, int staleness, pt_weight_set *ret_se
     return PT_OK;
 }
 
+/* What step t reads on the way there, `updates` steps done. */
+static pt_weight_set version_before(const pt_weights *w, int64_t t)
+{
+    if (t == 0 || t > w->updates)
+        return pt_weights_now(w);
+    return (pt_weight_set){w->previous, w->previous_content, t - 1, /*stash_slot=*/-1};
+}
+
 pt_status pt_weights_for_forward(pt_weights *w, int staleness, pt_weight_set *ret_set,
                                  pt_error *err)
 {
+    if (w->previous && staleness > 1)
+        return pt_fail(err, PT_EINTERNAL, "two weight versions, and a forward %d updates late",
+                       staleness);
+    if (w->previous) {
+        *ret_set = version_before(w, w->updates + staleness);
+        return PT_OK;
+    }
     if (staleness > 0 && w->spec.stash)
         return stashed_set(w, staleness, ret_set, err);
     if (staleness > 0 && w->predicted)
@@ -186,6 +242,8 @@ pt_status pt_weights_for_forward(pt_weights *w, int staleness, pt_weight_set *re
 
 pt_weight_set pt_weights_for_backward(const pt_weights *w, const pt_weight_set *forward)
 {
+    if (w->previous)
+        return version_before(w, w->updates);
     return forward->stash_slot >= 0 ? *forward : pt_weights_now(w);
 }
 
@@ -201,15 +259,27 @@ pt_weight_set pt_weights_now(const pt_weights *w)
 }
 
 /* The next forward will most likely be as late as the last one: its weights are foreseen in the
- * pass that changes θ and v. Another staleness makes its own. */
+ * pass that changes θ. Another staleness makes its own. */
+static pt_status step_piece(pt_weights *w, int which, double scale, int staleness, pt_error *err)
+{
+    piece p = piece_of(w, which);
+    if (p.at.n == 0)
+        return PT_OK;
+    pt_prediction c = prediction(w, &p, w->updates + 1, staleness);
+    bool foresees = staleness > 0;
+    return w->optimizer->step(w->backend, &p.optimizer, w->updates, pt_weights_lr(w), scale, &p.at,
+                              foresees ? &c : NULL, foresees ? w->predicted + p.begin : NULL, err);
+}
+
 pt_status pt_weights_update(pt_weights *w, double scale, pt_error *err)
 {
     int staleness = w->predicted ? w->predicted_staleness : 0;
-    pt_prediction c = prediction(w, w->updates + 1, staleness);
-    pt_foresight foresight = {.a = c.a, .b = c.b, .dev_out = w->predicted};
-    PT_TRY(w->optimizer->step(w->backend, &w->spec.optimizer, pt_weights_lr(w), scale, w->n,
-                              w->theta, w->velocity, w->gradient, staleness > 0 ? &foresight : NULL,
-                              err));
+    if (w->previous) {
+        PT_TRY(w->backend->row->copy(w->backend, w->previous, w->theta, w->n * sizeof(float), err));
+        w->previous_content = ++w->last_content;
+    }
+    for (int i = 0; i < PIECES; i++)
+        PT_TRY(step_piece(w, i, scale, staleness, err));
     w->updates++;
     w->content = ++w->last_content;
     if (staleness > 0)
@@ -219,15 +289,18 @@ pt_status pt_weights_update(pt_weights *w, double scale, pt_error *err)
 
 pt_status pt_weights_restart(pt_weights *w, pt_error *err)
 {
+    const pt_backend_row *row = w->backend->row;
+    size_t bytes = w->n * sizeof(float);
+    pt_status status = PT_OK;
     w->updates = 0;
     w->predicted_staleness = 0;
     w->content = ++w->last_content;
     /* v = 0·θ + 0·θ would keep a NaN: copy zeros instead. */
     void *zeros = NULL;
-    PT_TRY(w->backend->row->host_new(w->backend, w->n * sizeof(float), &zeros, err));
-    pt_status status =
-        w->backend->row->upload(w->backend, w->velocity[0], zeros, w->n * sizeof(float), err);
-    w->backend->row->host_free(w->backend, zeros);
+    PT_TRY(row->host_new(w->backend, bytes, &zeros, err));
+    for (int i = 0; status == PT_OK && i < w->optimizer->state_buffers; i++)
+        status = row->upload(w->backend, w->moments[i], zeros, bytes, err);
+    row->host_free(w->backend, zeros);
     return status;
 }
 

@@ -85,7 +85,8 @@ void pt_console_start(pt_console *c, const stage_card *cards)
 {
     const pt_run *run = c->run;
     const pt_settings *s = run->settings;
-    char backend[128], world[128];
+    char backend[128], world[128], optimizer[128];
+    pt_optimizer_spec optimizer_spec = pt_config_optimizer(s);
     pt_error ignored = {PT_OK, ""};
     int64_t parameters =
         pt_graph_parameters(&run->partition->graph, 0, run->partition->graph.n_nodes);
@@ -105,10 +106,10 @@ void pt_console_start(pt_console *c, const stage_card *cards)
             "  schedule   %s, predict %s, stash %s | batch %lld = %lld x micro-batch %lld\n",
             s->schedule, s->predict, s->stash ? "on" : "off", (long long)s->batch,
             (long long)s->accumulate, (long long)s->micro_batch);
-    fprintf(c->out,
-            "  optimizer  %s, lr %g (%s), momentum %g, weight decay %g | %lld steps, %lld epochs\n",
-            s->optimizer, s->lr, s->lr_schedule, s->momentum, s->weight_decay,
-            (long long)run->total_steps, (long long)run->epochs);
+    pt_optimizer_describe(&optimizer_spec, optimizer, sizeof optimizer);
+    fprintf(c->out, "  optimizer  %s%s, lr %g (%s), %s | %lld steps, %lld epochs\n", s->optimizer,
+            s->nesterov_last ? " (nesterov on the last stage)" : "", s->lr, s->lr_schedule,
+            optimizer, (long long)run->total_steps, (long long)run->epochs);
     if (s->init)
         fprintf(c->out, "  init       %s: %d tensors read, %d left random\n", s->init,
                 run->loaded.loaded, run->loaded.missing);
@@ -119,9 +120,10 @@ void pt_console_start(pt_console *c, const stage_card *cards)
     for (int i = 0; i < run->stages; i++)
         print_stage(c, &cards[i]);
     if (pt_predict_epoch_us(run, cards, &c->predicted_epoch_us, &ignored) == PT_OK)
-        fprintf(c->out, "  predicted  %.1f s %s (profiled stages, simulated schedule)\n",
+        fprintf(c->out, "  predicted  %.1f s %s (%s stages, simulated schedule)\n",
                 c->predicted_epoch_us / 1e6,
-                run->full.schedule ? "an epoch" : "for these steps, less than an epoch");
+                run->full.schedule ? "an epoch" : "for these steps, less than an epoch",
+                run->clock_costs ? "stated" : "profiled");
     fflush(c->out);
     c->start_ns = c->line_ns = pt_clock_ns();
 }

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "clock_times.h"
 #include "reporter.h"
 
 enum { GRID_COLUMNS = 100, GRID_MICRO_BATCHES = 12, RANGE_COLUMNS = 30 };
@@ -30,7 +31,7 @@ static pt_status draw(const pt_run *run, FILE *out, pt_error *err)
     pt_span drawn = {0};
     if (spec.micro_batches > few)
         spec.micro_batches = few;
-    PT_TRY(pt_span_new(&spec, &drawn, err));
+    PT_TRY(pt_span_new(&spec, run->settings->own_lists, &drawn, err));
     pt_status status = pt_schedule_draw(drawn.schedule, GRID_COLUMNS, out, err);
     pt_span_clear(&drawn);
     return status;
@@ -74,9 +75,10 @@ static pt_status predict(const pt_run *run, const stage_card *cards, FILE *out, 
         int64_t steps = run->full.schedule ? run->steps_per_epoch : run->total_steps;
         print_stages(run, cards, simulated, span, out);
         fprintf(out,
-                "\npredicted: %.2f ms a step, %.1f s for %lld steps (stages profiled here one by "
-                "one, schedule simulated, links free)\n",
-                total_us / 1e3 / (double)steps, total_us / 1e6, (long long)steps);
+                "\npredicted: %.2f ms a step, %.1f s for %lld steps (stages %s, schedule "
+                "simulated, links free)\n",
+                total_us / 1e3 / (double)steps, total_us / 1e6, (long long)steps,
+                run->clock_costs ? "as stated" : "profiled here one by one");
     }
     free(costs);
     free(simulated);
@@ -103,6 +105,10 @@ pt_status pt_check(const pt_config *config, const pt_partition *partition, int s
     }
     if (status == PT_OK)
         status = predict(run, cards, out, err);
+    if (status == PT_OK)
+        status = pt_run_write_schedule(run, err);
+    if (status == PT_OK)
+        status = pt_clock_write(run, cards, err);
     if (status == PT_OK)
         fputs("the schedule is sound: no deadlock with synchronous sends, every message in order\n",
               out);

@@ -51,7 +51,8 @@ pt_status pt_run_reserve(pt_run *run, pt_error *err)
     run->refusal = (pt_error){PT_OK, ""};
     pt_status status =
         run->backend->row->reserve(run->backend, run->predicted_bytes, &there, &run->refusal);
-    if (status == PT_ENOMEM && there < run->predicted_bytes)
+    /* Lists of one's own are for this number of micro-batches alone. */
+    if (status == PT_ENOMEM && there < run->predicted_bytes && !run->settings->own_lists)
         return largest_that_fits(run, there, &run->largest_micro_batch, err);
     if (status == PT_OK)
         return PT_OK;

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "clock_times.h"
 #include "console.h"
 #include "log_file.h"
 #include "pipetrain/clock.h"
@@ -240,8 +241,10 @@ pt_status pt_reporter_start(pt_reporter *r, pt_error *err)
     if (!cards)
         return pt_fail(err, PT_ENOMEM, "no memory for the start-up table");
     pt_status status = pt_reporter_cards(r->run, cards, err);
-    if (status == PT_OK && is_root(r))
+    if (status == PT_OK && is_root(r)) {
         pt_console_start(r->console, cards);
+        status = pt_clock_write(r->run, cards, err);
+    }
     if (status == PT_OK && r->log)
         status = pt_log_file_run(r->log, r->run, cards, err);
     free(cards);

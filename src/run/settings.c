@@ -22,6 +22,10 @@ static pt_settings defaults(void)
         .optimizer = "sgd",
         .lr = 0.05,
         .momentum = 0.9,
+        .decay_norms = true,
+        .beta1 = 0.9,
+        .beta2 = 0.999,
+        .eps = 1e-8,
         .lr_schedule = "constant",
         .lr_factor = 0.1,
         .schedule = "async",
@@ -63,6 +67,8 @@ pt_status pt_config_init(pt_config *config, pt_error *err)
 
 void pt_config_clear(pt_config *config)
 {
+    pt_own_lists_free(config->settings.own_lists);
+    config->settings.own_lists = NULL;
     pt_options_clear(&config->options);
 }
 
@@ -145,9 +151,51 @@ static bool asked(const pt_config *config, const char *option)
     return pt_options_source(&config->options, option) == PT_FROM_COMMAND_LINE;
 }
 
+const char *pt_config_lists_file(const pt_config *config)
+{
+    if (config->settings.infer || config->settings.check_gradients)
+        return NULL;
+    const pt_option *row = &pt_settings_rows[pt_options_find(&config->options, "schedule")];
+    return pt_option_names_file(row, config->settings.schedule) ? config->settings.schedule : NULL;
+}
+
+pt_status pt_config_read_lists(pt_config *config, const char *text, size_t bytes, pt_error *err)
+{
+    return pt_own_lists_parse(config->settings.schedule, text, bytes, &config->settings.own_lists,
+                              err);
+}
+
+/* Whether lists flush depends on the micro-batches of a step. What does not read them has no use
+ * for a schedule. */
+static pt_status settle_lists(pt_config *config, pt_error *err)
+{
+    pt_settings *s = &config->settings;
+    if (s->own_lists)
+        return pt_own_lists_synchronous(s->own_lists, (int)s->accumulate, &s->own_synchronous, err);
+    if (pt_schedule_find(s->schedule))
+        return PT_OK;
+    if (pt_config_lists_file(config))
+        return pt_fail(err, PT_EINTERNAL, "%s was not read", s->schedule);
+    free(s->schedule);
+    s->schedule = strdup("1f1b");
+    return s->schedule ? PT_OK : pt_fail(err, PT_ENOMEM, "no memory for the settings");
+}
+
 static bool synchronous(const pt_settings *s)
 {
-    return pt_schedule_find(s->schedule)->synchronous;
+    return s->own_lists ? s->own_synchronous : pt_schedule_find(s->schedule)->synchronous;
+}
+
+pt_optimizer_spec pt_config_optimizer(const pt_settings *s)
+{
+    return (pt_optimizer_spec){
+        .name = s->optimizer,
+        .decay = s->weight_decay,
+        .momentum = s->momentum,
+        .beta1 = s->beta1,
+        .beta2 = s->beta2,
+        .eps = s->eps,
+    };
 }
 
 /* A synchronous schedule has nothing to predict: what the file, or the default, says about
@@ -155,7 +203,7 @@ static bool synchronous(const pt_settings *s)
 static pt_status settle_prediction(pt_config *config, pt_error *err)
 {
     pt_settings *s = &config->settings;
-    pt_optimizer_spec optimizer = {s->optimizer, s->momentum, s->weight_decay};
+    pt_optimizer_spec optimizer = pt_config_optimizer(s);
     pt_error reason = {PT_OK, ""};
     if (strcmp(s->predict, "none") == 0)
         return PT_OK;
@@ -164,10 +212,16 @@ static pt_status settle_prediction(pt_config *config, pt_error *err)
                        "--predict %s has nothing to predict with --schedule %s: no forward is ever "
                        "late; write --schedule async, or leave --predict out",
                        s->predict, s->schedule);
-    bool fits = pt_predictor_find(s->predict)->accepts(&optimizer, &reason) == PT_OK;
-    if (!synchronous(s) && fits)
+    bool fits = pt_predictor_find(s->predict)->accepts(&optimizer, 0, &reason) == PT_OK;
+    if (!synchronous(s) && s->two_versions && asked(config, "predict"))
+        return pt_fail(err, PT_EINPUT,
+                       "--2bw says which weights a forward uses, and so does --predict %s; write "
+                       "--predict none, or leave --2bw out",
+                       s->predict);
+    if (!synchronous(s) && fits && !s->two_versions)
         return PT_OK;
-    if (!synchronous(s) && pt_options_source(&config->options, "predict") != PT_FROM_DEFAULT)
+    if (!synchronous(s) && !fits &&
+        pt_options_source(&config->options, "predict") != PT_FROM_DEFAULT)
         return pt_fail(err, PT_EINPUT, "%s", reason.text);
     free(s->predict);
     s->predict = strdup("none");
@@ -183,6 +237,31 @@ static pt_status settle_schedule(pt_config *config, pt_error *err)
                        "is late; write --schedule async, or leave --stash out",
                        s->schedule);
     s->stash = s->stash && !synchronous(s);
+    if (s->two_versions && synchronous(s) && asked(config, "2bw"))
+        return pt_fail(err, PT_EINPUT,
+                       "--2bw is for late updates, and with --schedule %s none is late; write "
+                       "--schedule async, or leave --2bw out",
+                       s->schedule);
+    s->two_versions = s->two_versions && !synchronous(s);
+    if (s->two_versions && s->stash)
+        return pt_fail(err, PT_EINPUT,
+                       "--2bw keeps the weights that its backwards need, and --stash would keep "
+                       "others; leave one of the two out");
+    if (s->pipemare_lr > 0 && synchronous(s) && asked(config, "pipemare-lr"))
+        return pt_fail(err, PT_EINPUT,
+                       "--pipemare-lr slows late stages down, and with --schedule %s none is late; "
+                       "write --schedule async, or leave --pipemare-lr out",
+                       s->schedule);
+    if (synchronous(s))
+        s->pipemare_lr = 0;
+    if (s->nesterov_last && (synchronous(s) || strcmp(s->optimizer, "sgd") != 0))
+        return pt_fail(
+            err, PT_EINPUT,
+            "--nesterov-last gives the last stage of an asynchronous run Nesterov's form "
+            "of the momentum that the others have, and with --schedule %s and "
+            "--optimizer %s there is none such; write --schedule async --optimizer sgd, "
+            "or leave --nesterov-last out",
+            s->schedule, s->optimizer);
     if (s->clip > 0 && !synchronous(s))
         return pt_fail(err, PT_EINPUT,
                        "--clip needs the gradient norm of the whole network at the end of a step, "
@@ -220,6 +299,16 @@ static bool checks(const pt_settings *s)
     return s->check;
 }
 
+static bool trains_or_checks(const pt_settings *s)
+{
+    return !infers(s) && !s->check_gradients;
+}
+
+static bool clocks(const pt_settings *s)
+{
+    return strcmp(s->backend, "clock") == 0;
+}
+
 static bool has_milestones(const pt_settings *s)
 {
     return strcmp(s->lr_schedule, "milestones") == 0;
@@ -228,6 +317,16 @@ static bool has_milestones(const pt_settings *s)
 static bool is_cosine(const pt_settings *s)
 {
     return strcmp(s->lr_schedule, "cosine") == 0;
+}
+
+static bool has_momentum(const pt_settings *s)
+{
+    return pt_optimizer_find(s->optimizer)->state_buffers == 1;
+}
+
+static bool has_betas(const pt_settings *s)
+{
+    return !has_momentum(s);
 }
 
 /* An option that would do nothing is refused: its writer expects something of it. */
@@ -245,6 +344,13 @@ static const struct {
     {"trace", "training", trains},
     {"summary", "training", trains},
     {"fail-at", "training", trains},
+    {"momentum", "--optimizer sgd or nesterov (the others have --beta1)", has_momentum},
+    {"beta1", "--optimizer adam, adamw or nadam-async (the others have --momentum)", has_betas},
+    {"beta2", "--optimizer adam, adamw or nadam-async", has_betas},
+    {"eps", "--optimizer adam, adamw or nadam-async", has_betas},
+    {"clock", "--backend clock", clocks},
+    {"clock-out", "training or --check", trains_or_checks},
+    {"schedule-out", "training or --check", trains_or_checks},
     {"milestones", "--lr-schedule milestones", has_milestones},
     {"lr-factor", "--lr-schedule milestones", has_milestones},
     {"lr-floor", "--lr-schedule cosine", is_cosine},
@@ -267,10 +373,46 @@ static pt_status settle_command(const pt_config *config, pt_error *err)
     return PT_OK;
 }
 
+/* Whatever would show or keep numbers is refused; evaluations are left out. */
+static pt_status settle_clock(pt_config *config, pt_error *err)
+{
+    static const char *const computes[] = {"infer", "check-gradients", "init", "save"};
+    pt_settings *s = &config->settings;
+    if (!clocks(s))
+        return PT_OK;
+    if (!s->clock)
+        return pt_fail(err, PT_EINPUT,
+                       "--backend clock needs --clock FILE.csv: how long each stage takes");
+    for (size_t i = 0; i < sizeof computes / sizeof *computes; i++)
+        if (pt_options_source(&config->options, computes[i]) != PT_FROM_DEFAULT)
+            return pt_fail(err, PT_EINPUT,
+                           "--backend clock computes nothing, so --%s has nothing to work with; "
+                           "leave it out, or choose another backend",
+                           computes[i]);
+    if (s->eval_every > 0 && asked(config, "eval-every"))
+        return pt_fail(err, PT_EINPUT,
+                       "--backend clock computes nothing, so there is nothing to evaluate; write "
+                       "--eval-every 0");
+    s->eval_every = 0;
+    return PT_OK;
+}
+
+/* The default of one optimizer. */
+static void settle_betas(pt_config *config)
+{
+    pt_settings *s = &config->settings;
+    if (strcmp(s->optimizer, "nadam-async") == 0 &&
+        pt_options_source(&config->options, "beta1") == PT_FROM_DEFAULT)
+        s->beta1 = 0.99;
+}
+
 pt_status pt_config_settle(pt_config *config, pt_error *err)
 {
     PT_TRY(settle_command(config, err));
+    PT_TRY(settle_clock(config, err));
     PT_TRY(settle_batch(config, err));
+    settle_betas(config);
+    PT_TRY(settle_lists(config, err));
     PT_TRY(settle_prediction(config, err));
     return settle_schedule(config, err);
 }

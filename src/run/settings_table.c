@@ -119,8 +119,20 @@ const pt_option pt_settings_rows[] = {
     CHOICE("optimizer", TRAINING, optimizer, pt_optimizer_names,
            "The rule that changes the weights."),
     REAL("lr", TRAINING, lr, "RATE", 0, 1e6, "Learning rate."),
-    REAL("momentum", TRAINING, momentum, "G", 0, 0.9999999, "Momentum of the optimizer."),
-    REAL("weight-decay", TRAINING, weight_decay, "L", 0, 1e6, "L2 penalty added to the gradient."),
+    REAL("momentum", TRAINING, momentum, "G", 0, 0.9999999, "Momentum of sgd and nesterov."),
+    REAL("beta1", TRAINING, beta1, "B", 0, 0.9999999,
+         "Of adam, adamw and nadam-async: how much of the mean of gradients stays each step. "
+         "nadam-async: 0.99 unless given."),
+    REAL("beta2", TRAINING, beta2, "B", 0, 0.9999999,
+         "Of the same: how much of the mean of their squares stays each step."),
+    REAL("eps", TRAINING, eps, "E", 1e-16, 1,
+         "Of the same: added to the root that the step is divided by."),
+    REAL(
+        "weight-decay", TRAINING, weight_decay, "L", 0, 1e6,
+        "L2 penalty added to the gradient; adamw and nadam-async take it off the weights instead."),
+    SWITCH("decay-norms", TRAINING, decay_norms,
+           "Weight decay of all parameters; off spares those of one dimension: biases, and the "
+           "scales and shifts of batch-norm. (A layer with decay: off is always spared.)"),
     REAL("clip", TRAINING, clip, "NORM", 0, 1e12,
          "Scale gradients so that their global norm is at most NORM (synchronous schedules). 0: "
          "off."),
@@ -137,13 +149,29 @@ const pt_option pt_settings_rows[] = {
         "Start of all random numbers: weights, order, augmentation, dropout."),
     INT("eval-every", TRAINING, eval_every, "E", 0, 1e9,
         "Evaluate on the test set every E epochs and at the end. 0: never, not even at the end."),
-    CHOICE("schedule", PIPELINE, schedule, pt_schedule_names,
-           "Order of forwards and backwards: gpipe and 1f1b flush the pipeline every step, async "
-           "never waits."),
+    {ROW(CHOICE, "schedule", PIPELINE, schedule, "NAME|FILE",
+         "Order of forwards and backwards: gpipe, 1f1b and zb-h1 flush the pipeline every step, "
+         "async never waits. A file.csv holds lists of one's own, for one step or for an epoch, as "
+         "--schedule-out writes them."),
+     .choices = pt_schedule_names, .file = ".csv"},
+    TEXT_HERE("schedule-out", PIPELINE, schedule_out, "FILE",
+              "With training or --check: write what every rank does in an epoch (or in --steps, "
+              "when they are fewer), one line an action, for --schedule to read."),
     CHOICE("predict", PIPELINE, predict, pt_predictor_names,
            "Weights that a forward of the async schedule uses: the newest (none), or those "
-           "foreseen for its backward (msnag)."),
+           "foreseen for its backward, by the optimizer's steps without new gradients (msnag) or "
+           "by repeating its last one (spectrain)."),
+    FLAG("nesterov-last", PIPELINE, nesterov_last,
+         "The last stage, where nothing is late, uses --optimizer nesterov, all others sgd "
+         "(async)."),
+    REAL("pipemare-lr", PIPELINE, pipemare_lr, "EPOCHS", 0, 1e6,
+         "A stage that is late learns more slowly at first: its rate is divided by its delay in "
+         "updates, by less and less over so many epochs (async). 0: off."),
     FLAG("stash", PIPELINE, stash, "Backwards use exactly the weights of their forward (async)."),
+    FLAG("2bw", PIPELINE, two_versions,
+         "Both passes of step t use the weights after step t-2, on every stage alike (async): two "
+         "versions, one update late; needs a step of at least as many micro-batches as there are "
+         "stages behind the first."),
     INT("in-flight", PIPELINE, in_flight, "K", 0, 1024,
         "So many micro-batches more in flight per link (async): hides slow links, costs staleness "
         "and memory."),
@@ -161,6 +189,9 @@ const pt_option pt_settings_rows[] = {
            "How messages leave a GPU: through host memory, or from device to device by an MPI that "
            "can. auto asks MPI, and believes it when a message has come through whole."),
     INT("threads", MACHINE, threads, "T", 1, 1024, "CPU threads per rank."),
+    TEXT("clock", MACHINE, clock, "FILE.csv",
+         "With --backend clock: how long each stage takes. Nothing is computed and losses mean "
+         "nothing, but the schedule, the engine and the messages are real."),
     TEXT("log", OUTPUT, log, "FILE.jsonl",
          "One JSON object a line: the run, every step, every evaluation."),
     INT("log-every", OUTPUT, log_every, "STEPS", 0, 1e9,
@@ -171,6 +202,9 @@ const pt_option pt_settings_rows[] = {
          "The same as a Chrome or Perfetto trace, all ranks on one clock."),
     TEXT("summary", OUTPUT, summary, "FILE.json",
          "Accuracy, losses, speed, and per stage times, bubble, staleness and memory."),
+    TEXT_HERE("clock-out", OUTPUT, clock_out, "FILE.csv",
+              "With training or --check: the times that stages were measured to take, as --clock "
+              "reads them."),
     SWITCH("progress", OUTPUT, progress, "A progress bar, where the output is a terminal."),
     {ROW(TEXT, "debug", DEBUGGING, debug, "RANKS",
          "These ranks (a list such as 0,2; all without a value) print how to attach gdb and wait "

@@ -1,10 +1,12 @@
 /* Opening and closing a run. Every phase ends with all ranks agreeing: whatever is wrong with the
  * files, the data or the machine is found before training, and said once. */
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock_times.h"
 #include "pipetrain/log.h"
 #include "pipetrain/run.h"
 #include "pipetrain/weights_io.h"
@@ -33,7 +35,8 @@ static pt_status cut(pt_run *run, pt_error *err)
     PT_TRY(pt_run_choose_cut(run->partition, run->stages, run->begins, &run->cut_was_planned, err));
     PT_TRY(pt_stage_specs_new(graph, run->begins, run->stages, &run->specs, err));
     run->spec = &run->specs[run->rank];
-    return pt_flat_init(&run->flat, graph, run->spec->first, run->spec->end, err);
+    return pt_flat_init_sparing(&run->flat, graph, run->spec->first, run->spec->end,
+                                /*spare_vectors=*/!run->settings->decay_norms, err);
 }
 
 static pt_dataset_spec data_spec(const pt_run *run, pt_split split)
@@ -105,6 +108,45 @@ static pt_status open_data(pt_run *run, pt_error *err)
     return PT_OK;
 }
 
+/* Lists for one step, for an epoch, or for all steps where they are fewer: anything else was meant
+ * for another run. */
+static pt_status check_own_lists(const pt_run *run, pt_error *err)
+{
+    const pt_settings *s = run->settings;
+    if (!s->own_lists)
+        return PT_OK;
+    int64_t n = pt_own_lists_micro_batches(s->own_lists);
+    int64_t step = pt_epoch_per_step(&run->epoch_plan);
+    int64_t epoch = pt_epoch_micro_batches(&run->epoch_plan);
+    int64_t all = run->total_steps < run->steps_per_epoch
+                      ? pt_epoch_micro_batches_of(&run->epoch_plan, run->total_steps)
+                      : epoch;
+    if (n == step || n == epoch || n == all)
+        return PT_OK;
+    return pt_fail(err, PT_EINPUT,
+                   "%s has %lld micro-batches a rank; it must have those of one step of this run, "
+                   "which are %lld, or those of an epoch, which are %lld",
+                   s->schedule, (long long)n, (long long)step, (long long)epoch);
+}
+
+/* The rules that do not fit every lateness. */
+static pt_status accept_staleness(const pt_run *run, pt_error *err)
+{
+    const pt_settings *s = run->settings;
+    const pt_span *span = run->full.facts ? &run->full : &run->last;
+    pt_optimizer_spec optimizer = pt_config_optimizer(s);
+    int most = 0;
+    for (int r = 0; span->facts && r < run->stages; r++)
+        most = span->facts[r].staleness_max > most ? span->facts[r].staleness_max : most;
+    if (s->two_versions && most > 1)
+        return pt_fail(err, PT_EINPUT,
+                       "--2bw keeps two versions of the weights, and a stage here is %d updates "
+                       "late; a step needs at least %d micro-batches: write --accumulate %d, or "
+                       "--stash",
+                       most, run->stages - 1, run->stages - 1);
+    return pt_predictor_find(s->predict)->accepts(&optimizer, most, err);
+}
+
 pt_status pt_run_plan(pt_run *run, pt_error *err)
 {
     const pt_settings *s = run->settings;
@@ -137,26 +179,32 @@ pt_status pt_run_plan(pt_run *run, pt_error *err)
         .clip = s->clip > 0,
     };
     int64_t rest = run->total_steps % run->steps_per_epoch;
+    PT_TRY(check_own_lists(run, err));
     if (run->total_steps >= run->steps_per_epoch) {
         spec.micro_batches = (int)pt_epoch_micro_batches(&run->epoch_plan);
-        PT_TRY(pt_span_new(&spec, &run->full, err));
+        PT_TRY(pt_span_new(&spec, s->own_lists, &run->full, err));
     }
     if (rest > 0) {
         spec.micro_batches = (int)pt_epoch_micro_batches_of(&run->epoch_plan, rest);
-        PT_TRY(pt_span_new(&spec, &run->last, err));
+        PT_TRY(pt_span_new(&spec, s->own_lists, &run->last, err));
     }
-    return PT_OK;
+    return accept_staleness(run, err);
 }
 
-static int peak(const pt_run *run, bool versions)
+typedef enum peak_kind { PEAK_STASH, PEAK_VERSIONS, PEAK_HELD } peak_kind;
+
+static int peak(const pt_run *run, peak_kind kind)
 {
-    int most = 1;
+    int most = kind == PEAK_HELD ? 0 : 1;
     const pt_span *spans[] = {&run->full, &run->last};
     for (int i = 0; i < 2; i++) {
         if (!spans[i]->facts)
             continue;
         const pt_schedule_rank *facts = &spans[i]->facts[run->rank];
-        int n = versions ? facts->versions_peak : facts->stash_peak;
+        const int of[] = {[PEAK_STASH] = facts->stash_peak,
+                          [PEAK_VERSIONS] = facts->versions_peak,
+                          [PEAK_HELD] = facts->held_peak};
+        int n = of[kind];
         most = n > most ? n : most;
     }
     return most;
@@ -177,6 +225,11 @@ pt_status pt_run_name_rank(const pt_run *run, pt_status status, pt_error *err)
     return status;
 }
 
+static void pause_by_backend(void *backend)
+{
+    ((pt_backend *)backend)->row->pause(backend);
+}
+
 static pt_status open_backend(pt_run *run, pt_error *err)
 {
     const pt_settings *s = run->settings;
@@ -189,7 +242,16 @@ static pt_status open_backend(pt_run *run, pt_error *err)
         .precision = precision(s->precision),
         .deterministic = s->deterministic,
     };
+    if (s->clock) {
+        PT_TRY(pt_clock_read(run, err));
+        config.layer_times = run->clock_layers;
+        if (run->flat.param_elements > 0)
+            config.update_ns_per_element =
+                1e3 * run->clock_costs[run->rank].update / (double)run->flat.param_elements;
+    }
     PT_TRY(pt_run_name_rank(run, row->open(&config, &run->backend, err), err));
+    if (row->pause && run->world)
+        pt_world_pause_by(run->world, pause_by_backend, run->backend);
     for (int i = 0; i < run->partition->graph.n_nodes; i++) {
         const pt_node *node = &run->partition->graph.nodes[i];
         if (!row->supports(&node->op))
@@ -217,17 +279,32 @@ static pt_status compare_backends(pt_run *run, pt_error *err)
                    run->settings->backend, names[first], names[-last], names[-last]);
 }
 
+/* By how many updates the forwards of this stage are late on average. */
+static double delay(const pt_run *run)
+{
+    const pt_span *span = run->full.facts ? &run->full : &run->last;
+    return span->facts ? span->facts[run->rank].staleness_mean : 0;
+}
+
 pt_weights_spec pt_run_weights_spec(const pt_run *run)
 {
     const pt_settings *s = run->settings;
     bool predicts = strcmp(s->predict, "none") != 0;
+    bool differs = s->nesterov_last && is_last(run); /* nothing is late there */
+    pt_optimizer_spec optimizer = pt_config_optimizer(s);
+    pt_lr_spec lr = run->lr;
+    if (differs)
+        optimizer.name = "nesterov";
+    lr.delay = delay(run);
+    lr.fade = (int64_t)llround(s->pipemare_lr * (double)run->steps_per_epoch);
     return (pt_weights_spec){
         .flat = &run->flat,
-        .optimizer = {s->optimizer, s->momentum, s->weight_decay},
-        .predictor = pt_predictor_find(s->predict),
-        .lr = run->lr,
+        .optimizer = optimizer,
+        .predictor = pt_predictor_find(differs ? "none" : s->predict),
+        .lr = lr,
         .stash = s->stash,
-        .versions = peak(run, /*versions=*/!predicts),
+        .two_versions = s->two_versions,
+        .versions = peak(run, predicts ? PEAK_STASH : PEAK_VERSIONS),
         .training = !s->infer,
     };
 }
@@ -244,7 +321,8 @@ pt_stage_plan pt_run_stage_plan(const pt_run *run)
         .graph = &run->partition->graph,
         .spec = run->spec,
         .flat = &run->flat,
-        .slots = peak(run, /*versions=*/false),
+        .slots = peak(run, PEAK_STASH),
+        .held = peak(run, PEAK_HELD),
         .device_link_slots = run->device_links ? link_slots(run) : 0,
         .seed = (uint64_t)run->settings->seed,
     };
@@ -330,6 +408,8 @@ static pt_status open_outputs(pt_run *run, pt_error *err)
     if (is_first(run)) {
         PT_TRY(try_file("--summary", s->infer ? NULL : s->summary, err));
         PT_TRY(try_file("--out", s->out, err));
+        PT_TRY(try_file("--clock-out", s->clock_out, err));
+        PT_TRY(try_file("--schedule-out", s->infer ? NULL : s->schedule_out, err));
         PT_TRY(try_file("--plan-out", s->plan_out, err));
     }
     if (!s->infer && (s->timing || s->trace))
@@ -375,7 +455,7 @@ static pt_status open_engine(pt_run *run, pt_error *err)
         .fail_at_update = s->fail_at == run->rank,
         .device_links = run->device_links,
         .link_slots = link_slots(run),
-        .slots = peak(run, /*versions=*/false),
+        .slots = peak(run, PEAK_STASH),
         .largest_samples = train[0] > test[0] ? train[0] : test[0],
         .most_micro_batches =
             run->epoch_plan.samples ? pt_epoch_micro_batches(&run->epoch_plan) : 0,
@@ -391,6 +471,10 @@ static pt_status open_engine(pt_run *run, pt_error *err)
 
 static pt_status profile(pt_run *run, pt_error *err)
 {
+    if (run->clock_costs) { /* stated, not to be measured */
+        run->cost = run->clock_costs[run->rank];
+        return PT_OK;
+    }
     return run->settings->infer
                ? PT_OK
                : pt_run_name_rank(run, pt_profile_stage(run, &run->cost, err), err);
@@ -482,8 +566,12 @@ void pt_run_close(pt_run *run)
     pt_reporter_close(run->reporter);
     pt_stage_free(run->stage);
     pt_weights_free(run->weights);
+    if (run->world)
+        pt_world_pause_by(run->world, NULL, NULL);
     if (run->backend)
         run->backend->row->close(run->backend);
+    free(run->clock_costs);
+    free(run->clock_layers);
     pt_span_clear(&run->full);
     pt_span_clear(&run->last);
     pt_span_clear(&run->test);

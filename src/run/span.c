@@ -1,5 +1,7 @@
 /* Cuts and spans: what a run decides before anything is opened. */
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "pipetrain/planner.h"
 #include "pipetrain/run.h"
@@ -53,11 +55,27 @@ static pt_status prove(pt_schedule *schedule, pt_span *ret_span, pt_error *err)
     return status;
 }
 
-pt_status pt_span_new(const pt_schedule_spec *spec, pt_span *ret_span, pt_error *err)
+pt_status pt_span_new(const pt_schedule_spec *spec, const pt_own_lists *own, pt_span *ret_span,
+                      pt_error *err)
 {
     pt_schedule *schedule = NULL;
-    PT_TRY(pt_schedule_generate(spec, &schedule, err));
+    PT_TRY(own ? pt_own_lists_generate(own, spec, &schedule, err)
+               : pt_schedule_generate(spec, &schedule, err));
     return prove(schedule, ret_span, err);
+}
+
+pt_status pt_run_write_schedule(const pt_run *run, pt_error *err)
+{
+    const pt_span *span = run->full.schedule ? &run->full : &run->last;
+    const char *path = run->settings->schedule_out;
+    if (!path)
+        return PT_OK;
+    FILE *out = fopen(path, "w");
+    bool ok = out && pt_schedule_write(span->schedule, out, err) == PT_OK;
+    ok = out && fclose(out) == 0 && ok;
+    return ok ? PT_OK
+              : pt_fail(err, PT_EINPUT, "--schedule-out: cannot write %s: %s", path,
+                        strerror(errno));
 }
 
 pt_status pt_span_infer(int stages, int n, pt_span *ret_span, pt_error *err)

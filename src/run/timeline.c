@@ -21,7 +21,8 @@ struct pt_timeline {
 
 static const char CSV_HEAD[] =
     "rank,stage,epoch,step,micro_batch,samples,version,staleness,fwd_start_us,fwd_us,bwd_start_us,"
-    "bwd_us,update_start_us,update_us,recv_act_wait_us,recv_grad_wait_us,send_wait_us\n";
+    "bwd_us,update_start_us,update_us,recv_act_wait_us,recv_grad_wait_us,send_wait_us,"
+    "weight_start_us,weight_us\n";
 
 static pt_status open_file(const char *option, const char *path, FILE **ret_file, pt_error *err)
 {
@@ -112,8 +113,10 @@ static void csv_row(const pt_timeline *t, int rank, const pt_timing *m)
     csv_interval(t->csv, m->forward_start, m->forward_ns);
     csv_interval(t->csv, m->backward_start, m->backward_ns);
     csv_interval(t->csv, m->update_start, m->update_ns);
-    fprintf(t->csv, ",%.3f,%.3f,%.3f\n", (double)m->recv_act_ns / 1e3,
-            (double)m->recv_grad_ns / 1e3, (double)m->send_ns / 1e3);
+    fprintf(t->csv, ",%.3f,%.3f,%.3f", (double)m->recv_act_ns / 1e3, (double)m->recv_grad_ns / 1e3,
+            (double)m->send_ns / 1e3);
+    csv_interval(t->csv, m->weight_start, m->weight_ns);
+    fputc('\n', t->csv);
 }
 
 static void trace_event(pt_timeline *t, const char *name, int rank, const pt_timing *m,
@@ -139,6 +142,7 @@ static void write_rank(pt_timeline *t, int rank, const pt_timing *timings, int n
             continue;
         trace_event(t, "forward", rank, m, m->forward_start, m->forward_ns);
         trace_event(t, "backward", rank, m, m->backward_start, m->backward_ns);
+        trace_event(t, "weight", rank, m, m->weight_start, m->weight_ns);
         trace_event(t, "update", rank, m, m->update_start, m->update_ns);
     }
 }
@@ -151,6 +155,7 @@ pt_status pt_timeline_add(pt_timeline *t, pt_error *err)
         t->mine[i] = timings[i];
         shift(t, &t->mine[i].forward_start);
         shift(t, &t->mine[i].backward_start);
+        shift(t, &t->mine[i].weight_start);
         shift(t, &t->mine[i].update_start);
     }
     /* Every rank has had the same micro-batches. */

@@ -33,6 +33,8 @@ static pt_status refuse_flaw(pt_player *player, const pt_flaw *flaw, pt_error *e
     char *text = NULL;
     size_t bytes;
     FILE *stream = open_memstream(&text, &bytes);
+    if (stream && flaw->action.line > 0)
+        fprintf(stream, "%s:%d: ", schedule->spec.name, flaw->action.line);
     if (stream)
         fprintf(stream, "schedule '%s' is refused: rank %d, action %d, %s of micro-batch %d: %s\n",
                 schedule->spec.name, flaw->rank, flaw->index,
@@ -55,6 +57,14 @@ static pt_status refuse_crossing(pt_player *player, pt_error *err)
     return refuse_flaw(player, &flaw, err);
 }
 
+/* Where a waiting action comes from, and the end of what is said of it. */
+static void print_line(const pt_schedule *schedule, const pt_action *action, FILE *stream)
+{
+    if (action->line > 0)
+        fprintf(stream, " (%s:%d)", schedule->spec.name, action->line);
+    fputc('\n', stream);
+}
+
 static pt_status refuse_deadlock(pt_player *player, int slots, pt_error *err)
 {
     const pt_schedule *schedule = player->schedule;
@@ -70,7 +80,8 @@ static pt_status refuse_deadlock(pt_player *player, int slots, pt_error *err)
         if (player->cursor[rank] >= schedule->ranks[rank].n || ++waiting > RANKS_NAMED)
             continue;
         pt_player_describe(player, rank, line, sizeof(line));
-        fprintf(stream, "  %s\n", line);
+        fprintf(stream, "  %s", line);
+        print_line(schedule, &schedule->ranks[rank].actions[player->cursor[rank]], stream);
     }
     if (waiting > RANKS_NAMED)
         fprintf(stream, "  and %d more ranks wait\n", waiting - RANKS_NAMED);

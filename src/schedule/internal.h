@@ -2,9 +2,11 @@
  *
  *   list.c      lists of actions, exactly as long as they need to be
  *   rows.c      the table of schedules, and everything a caller may do with a spec
- *   generate.c  compute actions of gpipe, 1f1b, async and inference
+ *   generate.c  compute actions of gpipe, 1f1b, zb-h1 and async
+ *   own_read.c  lists of the user's own, from a file …
+ *   own.c       … made into schedules; and schedules written as such a file
  *   lower.c     puts the messages in
- *   rules.c     what one rank's list must obey by itself
+ *   rules.c     what one rank's list must obey by itself (rules_state.c: what it adds up to)
  *   play.c      all ranks together, with bounded links: the core of checker, simulator and picture
  *   check.c     rules, then play; refuses with a reason and a picture
  *   simulate.c  play with costs, twice: find the window, then measure in it
@@ -33,10 +35,15 @@ int pt_schedule_last_of(const pt_schedule_spec *spec, int step); /* its last mic
 bool pt_schedule_ends_step(const pt_schedule_spec *spec, int micro_batch);
 bool pt_schedule_trains(const pt_schedule *schedule); /* or only infers */
 
+/* ---- rows.c ---- */
+
+pt_status pt_schedule_check_counts(const pt_schedule_spec *spec, pt_error *err);
+
 /* ---- generate.c ---- */
 
 pt_status pt_generate_gpipe(const pt_schedule_spec *spec, pt_schedule *schedule, pt_error *err);
 pt_status pt_generate_1f1b(const pt_schedule_spec *spec, pt_schedule *schedule, pt_error *err);
+pt_status pt_generate_zb_h1(const pt_schedule_spec *spec, pt_schedule *schedule, pt_error *err);
 pt_status pt_generate_async(const pt_schedule_spec *spec, pt_schedule *schedule, pt_error *err);
 
 /* ---- rules.c ---- */

@@ -63,5 +63,5 @@ bool pt_schedule_ends_step(const pt_schedule_spec *spec, int micro_batch)
 
 bool pt_schedule_trains(const pt_schedule *schedule)
 {
-    return pt_schedule_find(schedule->spec.name) != NULL;
+    return !schedule->infers;
 }

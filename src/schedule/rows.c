@@ -10,6 +10,10 @@
     ROW("1f1b",                                                                                    \
         "a forward and a backward by turns, flushed every step; gpipe's time, less memory", true,  \
         pt_generate_1f1b)                                                                          \
+    ROW("zb-h1",                                                                                   \
+        "1f1b with weight gradients put off to where a stage would wait; less idle, all stages "   \
+        "hold what 1f1b's first one does",                                                         \
+        true, pt_generate_zb_h1)                                                                   \
     ROW("async", "a forward and a backward by turns, never flushed; forwards see stale weights",   \
         false, pt_generate_async)
 
@@ -58,7 +62,7 @@ const char *pt_action_name(pt_action_kind kind)
     return (unsigned)kind < PT_ACTION_KINDS ? action_names[kind] : "unknown action";
 }
 
-static pt_status check_counts(const pt_schedule_spec *spec, pt_error *err)
+pt_status pt_schedule_check_counts(const pt_schedule_spec *spec, pt_error *err)
 {
     const struct {
         const char *what;
@@ -88,7 +92,7 @@ static pt_status find_row(const char *name, const pt_schedule_row **ret_row, pt_
 
 static pt_status check_spec(const pt_schedule_spec *spec, const pt_schedule_row *row, pt_error *err)
 {
-    PT_TRY(check_counts(spec, err));
+    PT_TRY(pt_schedule_check_counts(spec, err));
     if (row->synchronous && spec->in_flight > 0)
         return pt_fail(err, PT_EINPUT,
                        "schedule '%s' cannot keep %d more forwards in flight: it flushes at every "
@@ -128,9 +132,10 @@ pt_status pt_schedule_infer(int stages, int n, pt_schedule **ret_schedule, pt_er
 {
     pt_schedule_spec spec = {
         .name = "infer", .stages = stages, .micro_batches = n, .per_step = n > 0 ? n : 1};
-    PT_TRY(check_counts(&spec, err));
+    PT_TRY(pt_schedule_check_counts(&spec, err));
     pt_schedule *schedule;
     PT_TRY(pt_schedule_new(&spec, /*synchronous=*/true, &schedule, err));
+    schedule->infers = true;
     for (int rank = 0; rank < stages; rank++) {
         pt_action_list *list = &schedule->ranks[rank];
         pt_status status = pt_action_list_reserve(list, n, err);

@@ -1,65 +1,24 @@
 /* What one rank's list must obey by itself, whatever the other ranks do.
  *
- * Every micro-batch walks through the stages below, each exactly once, each with what it needs done
- * before; an end of the pipeline has done its missing messages from the start. On top of that the
- * list must keep the arithmetic of training: everything in micro-batch order (batch statistics and
- * gradients are accumulated in that order, which is what makes runs bitwise equal), one UPDATE
+ * Every micro-batch walks through the stages of pt_progress, each once, each with what it needs
+ * done before; an end of the pipeline has done its missing messages from the start. On top of that
+ * the list must keep the arithmetic of training: everything in micro-batch order (batch statistics
+ * and gradients are accumulated in that order, which is what makes runs bitwise equal), one UPDATE
  * between the last gradient of a step and the first of the next, and the staleness it claims. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
-
-enum { GOT_ACT = 1, RAN = 2, SENT_ACT = 4, GOT_GRAD = 8, INPUT = 16, SENT_GRAD = 32, WEIGHT = 64 };
-
-static const struct progress {
-    int sets, needs;
-    bool training, inference; /* where it may stand */
-    bool ordered;             /* must run in micro-batch order */
-} progress[PT_ACTION_KINDS] = {
-    [PT_FORWARD] = {RAN, GOT_ACT, true, false, true},
-    [PT_BACKWARD_INPUT] = {INPUT, RAN | GOT_GRAD, true, false, true},
-    [PT_BACKWARD_WEIGHT] = {WEIGHT, INPUT, true, false, true},
-    [PT_CLIP] = {0, 0, true, false, false},
-    [PT_UPDATE] = {0, 0, true, false, false},
-    [PT_INFER] = {RAN, GOT_ACT, false, true, true},
-    [PT_RECV_ACT] = {GOT_ACT, 0, true, true, false},
-    [PT_SEND_ACT] = {SENT_ACT, RAN, true, true, false},
-    [PT_RECV_GRAD] = {GOT_GRAD, RAN, true, false, false},
-    [PT_SEND_GRAD] = {SENT_GRAD, INPUT, true, false, false},
-};
+#include "rules.h"
 
 /* The action that sets a bit; for RAN it depends on the span. */
 static pt_action_kind maker_of(int bit, bool training)
 {
     for (int kind = 0; kind < PT_ACTION_KINDS; kind++)
-        if (progress[kind].sets == bit &&
-            (training ? progress[kind].training : progress[kind].inference))
+        if (pt_progress[kind].sets == bit &&
+            (training ? pt_progress[kind].training : pt_progress[kind].inference))
             return (pt_action_kind)kind;
     return PT_ACTION_KINDS;
 }
-
-typedef struct micro_batch {
-    int done;             /* bits of progress */
-    int ran_at, input_at; /* index of the FORWARD or INFER and of the BACKWARD_INPUT */
-    int version;          /* updates made before the FORWARD … */
-    int backward_version; /* … and before the BACKWARD_INPUT */
-} micro_batch;
-
-typedef struct rank_state {
-    const pt_schedule *schedule;
-    const pt_schedule_spec *spec;
-    int rank;
-    bool training;
-    micro_batch *of; /* [micro_batches] */
-    int next[PT_ACTION_KINDS];
-    int updates, clips;
-    int *users; /* [steps + 1]: micro-batches in flight whose forward used a version */
-    int stash, versions;
-    int64_t staleness; /* sum over forwards */
-    pt_schedule_rank found;
-    pt_flaw *flaw;
-} rank_state;
 
 #define FLAW(s, index_, action_, ...)                                                              \
     (snprintf((s)->flaw->reason, sizeof((s)->flaw->reason), __VA_ARGS__),                          \
@@ -97,7 +56,7 @@ static pt_status check_fields(rank_state *s, int index, const pt_action *a)
 {
     if (a->kind >= PT_ACTION_KINDS)
         return FLAW(s, index, *a, "%d is no kind of action", a->kind);
-    const struct progress *p = &progress[a->kind];
+    const progress *p = &pt_progress[a->kind];
     if (!(s->training ? p->training : p->inference))
         return FLAW(s, index, *a, "it has no place in a span of %s",
                     s->training ? "training" : "inference");
@@ -115,68 +74,11 @@ static pt_status check_fields(rank_state *s, int index, const pt_action *a)
     return check_peer(s, index, a);
 }
 
-/* ---- what an action changes ---- */
-
-static void count_versions(rank_state *s)
-{
-    int alive = s->versions + (s->users[s->updates] == 0);
-    if (alive > s->found.versions_peak)
-        s->found.versions_peak = alive;
-}
-
-static void begin_stash(rank_state *s, micro_batch *m)
-{
-    m->version = s->updates;
-    if (s->users[m->version]++ == 0)
-        s->versions++;
-    if (++s->stash > s->found.stash_peak)
-        s->found.stash_peak = s->stash;
-}
-
-static void end_stash(rank_state *s, const micro_batch *m)
-{
-    if (--s->users[m->version] == 0)
-        s->versions--;
-    s->stash--;
-}
-
-static void apply(rank_state *s, int index, const pt_action *a)
-{
-    micro_batch *m = &s->of[a->micro_batch];
-    m->done |= progress[a->kind].sets;
-    s->next[a->kind]++;
-    switch (a->kind) {
-    case PT_FORWARD:
-        m->ran_at = index;
-        begin_stash(s, m);
-        break;
-    case PT_INFER:
-        m->ran_at = index;
-        break;
-    case PT_BACKWARD_INPUT:
-        m->input_at = index;
-        m->backward_version = s->updates;
-        break;
-    case PT_BACKWARD_WEIGHT:
-        end_stash(s, m);
-        break;
-    case PT_CLIP:
-        s->clips++;
-        break;
-    case PT_UPDATE:
-        s->updates++;
-        break;
-    default:
-        break;
-    }
-    count_versions(s);
-}
-
 /* ---- what an action may stand on ---- */
 
 static pt_status check_micro_batch(rank_state *s, int index, const pt_action *a)
 {
-    const struct progress *p = &progress[a->kind];
+    const progress *p = &pt_progress[a->kind];
     const char *name = pt_action_name(a->kind);
     int done = s->of[a->micro_batch].done, missing = p->needs & ~done;
     if (done & p->sets)
@@ -187,7 +89,8 @@ static pt_status check_micro_batch(rank_state *s, int index, const pt_action *a)
     if (p->ordered && a->micro_batch != s->next[a->kind])
         return FLAW(s, index, *a, "it is out of order: the next %s is that of micro-batch %d", name,
                     s->next[a->kind]);
-    if (a->kind == PT_BACKWARD_WEIGHT && a->step != s->updates)
+    /* Ops whose gradient is one pass add up in BACKWARD_INPUT already. */
+    if ((a->kind == PT_BACKWARD_INPUT || a->kind == PT_BACKWARD_WEIGHT) && a->step != s->updates)
         return FLAW(s, index, *a,
                     "it would add to the gradient of step %d, whose UPDATE is missing", s->updates);
     return PT_OK;
@@ -271,6 +174,8 @@ static pt_status check_end(rank_state *s)
     }
     for (int m = 0; m < s->spec->micro_batches; m++)
         PT_TRY(check_staleness(s, m));
+    if (!s->mixed)
+        s->found.held_peak = 0;
     s->found.staleness_mean = (double)s->staleness / s->spec->micro_batches;
     return PT_OK;
 }
@@ -283,7 +188,7 @@ static pt_status walk(rank_state *s)
         bool of_step = a->kind == PT_CLIP || a->kind == PT_UPDATE;
         PT_TRY(check_fields(s, i, a));
         PT_TRY(of_step ? check_step(s, i, a) : check_micro_batch(s, i, a));
-        apply(s, i, a);
+        pt_rank_state_apply(s, i, a);
     }
     return check_end(s);
 }

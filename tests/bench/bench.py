@@ -121,9 +121,9 @@ def training_numbers(rows, facts, batch, ranks):
     last = by_rank[-1]
     n = len(counted[-1])
     step_us = (end(last[-1]) - end(last[FILL - 1])) / n
-    parts = ("fwd_us", "bwd_us", "update_us")
+    parts = ("fwd_us", "bwd_us", "weight_us", "update_us")
     busy = [
-        sum(float(row[part]) for row in ordered for part in parts) / len(ordered)
+        sum(float(row[part] or 0) for row in ordered for part in parts) / len(ordered)
         for ordered in counted
     ]
     waits = [

@@ -150,7 +150,7 @@ ON_THE_COMMAND_LINE = [
     Case("too many threads", "{}/small.yaml --threads=100000", ["--threads", "between 1 and"]),
     Case("number beyond all", "{}/small.yaml --steps=99999999999999999999", ["--steps"]),
     Case("unknown schedule", "{}/small.yaml --schedule=1f2b", ["--schedule", "1f1b"]),
-    Case("unknown optimizer", "{}/small.yaml --optimizer=adam", ["--optimizer", "sgd"]),
+    Case("unknown optimizer", "{}/small.yaml --optimizer=sgdd", ["--optimizer", "sgd"]),
     Case("unknown backend", "{}/small.yaml --backend=abacus", ["--backend", "ref"]),
     Case("unknown dataset", "{}/small.yaml --dataset=arrayz", ["did you mean .*arrays"]),
     Case("no partition file", "{}/absent.yaml", ["{}/absent.yaml", "no such file"]),
@@ -177,6 +177,55 @@ ON_THE_COMMAND_LINE = [
         "msnag with nesterov",
         "{}/small.yaml --schedule=async --predict=msnag --optimizer=nesterov",
         ["msnag", "nesterov", "--optimizer sgd", "--predict none"],
+    ),
+    Case(
+        "spectrain with adam",
+        "{}/small.yaml --schedule=async --predict=spectrain --optimizer=adam",
+        ["spectrain", "--optimizer sgd", "--predict msnag"],
+    ),
+    Case(
+        "msnag with nadam-async",
+        "{}/small.yaml --schedule=async --predict=msnag --optimizer=nadam-async",
+        ["msnag", "nadam-async", "--predict none", "--optimizer adamw"],
+    ),
+    Case(
+        "pipemare-lr in 1f1b",
+        "{}/small.yaml --schedule=1f1b --pipemare-lr=2",
+        ["--pipemare-lr", "--schedule async"],
+    ),
+    Case(
+        "2bw with too few micro-batches",
+        "{}/small.yaml --check --stages=3 --schedule=async --batch=4 --micro-batch=4 --2bw",
+        ["--2bw", "--accumulate 2", "--stash"],
+    ),
+    Case("2bw in 1f1b", "{}/small.yaml --schedule=1f1b --2bw", ["--2bw", "--schedule async"]),
+    Case("2bw with stash", "{}/small.yaml --schedule=async --2bw --stash", ["--2bw", "--stash"]),
+    Case(
+        "2bw with msnag",
+        "{}/small.yaml --schedule=async --2bw --predict=msnag",
+        ["--2bw", "--predict none"],
+    ),
+    Case(
+        "momentum of adam",
+        "{}/small.yaml --optimizer=adamw --momentum=0.5",
+        ["--momentum", "--optimizer sgd", "--beta1"],
+    ),
+    Case("betas of sgd", "{}/small.yaml --optimizer=sgd --beta2=0.5", ["--beta2", "adam"]),
+    Case(
+        "nesterov-last in 1f1b",
+        "{}/small.yaml --schedule=1f1b --nesterov-last",
+        ["--nesterov-last", "--schedule async", "--optimizer sgd"],
+    ),
+    Case(
+        "nesterov-last with adam",
+        "{}/small.yaml --schedule=async --optimizer=adam --nesterov-last",
+        ["--nesterov-last", "--schedule async", "--optimizer sgd"],
+    ),
+    Case(
+        "coupled decay foreseen too far",
+        "{}/small.yaml --check --stages=2 --schedule=async --predict=msnag --optimizer=adam "
+        "--weight-decay=0.1 --batch=1 --in-flight=80 --dataset=synthetic --samples=200",
+        ["64", "--optimizer adamw", "--weight-decay 0", "--in-flight"],
     ),
     Case(
         "prediction in 1f1b",

@@ -33,7 +33,8 @@ train: {dataset: synthetic, samples: 32, batch: 8, epochs: 1}
 """
 COLUMNS = (
     "rank,stage,epoch,step,micro_batch,samples,version,staleness,fwd_start_us,fwd_us,bwd_start_us,"
-    "bwd_us,update_start_us,update_us,recv_act_wait_us,recv_grad_wait_us,send_wait_us"
+    "bwd_us,update_start_us,update_us,recv_act_wait_us,recv_grad_wait_us,send_wait_us,"
+    "weight_start_us,weight_us"
 )
 
 # Clocks of ranks are compared by messages, whose way there and back takes a few µs when nothing

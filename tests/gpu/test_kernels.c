@@ -11,6 +11,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(flat_has_the_bits_of_cpus),
         TEST(flat_sgd_has_the_bits_of_cpus),
+        TEST(flat_adam_has_the_bits_of_cpus),
         TEST(flat_sum_of_squares),
         TEST(flat_refuses_momentum_without_velocity),
         TEST(move_transposes),

@@ -17,6 +17,7 @@ typedef enum call_kind {
     ADD,
     AXPBY,
     SGD,
+    ADAM,
     REORDER,
     RECORD,
     WAIT
@@ -38,6 +39,9 @@ typedef struct call {
     float *velocity;
     bool foresees;
     pt_foresight foresight;
+    pt_adam adam;
+    float *squares;
+    pt_adam_foresight adam_foresight;
     const pt_shape *shape;
     int samples;
     const pt_layout *from, *to;
@@ -124,6 +128,9 @@ static pt_status run(const call *c, pt_error *err)
     case SGD:
         return ref->sgd(b, c->n, &c->rule, c->dst, c->velocity, c->src,
                         c->foresees ? &c->foresight : NULL, err);
+    case ADAM:
+        return ref->adam(b, c->n, &c->adam, c->dst, c->velocity, c->squares, c->src,
+                         c->foresees ? &c->adam_foresight : NULL, err);
     case REORDER:
         return ref->reorder(b, c->shape, c->samples, c->from, c->src, c->to, c->dst, err);
     case RECORD:
@@ -262,6 +269,19 @@ static pt_status sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *theta, 
     return queue(PT_LANE_COMPUTE, &c);
 }
 
+static pt_status adam(pt_backend *b, size_t n, const pt_adam *rule, float *theta, float *m,
+                      float *v, const float *gradient, const pt_adam_foresight *foresight,
+                      pt_error *err)
+{
+    (void)b, (void)err;
+    call c = {.kind = ADAM, .n = n, .adam = *rule, .dst = theta, .velocity = m, .squares = v};
+    c.src = gradient;
+    c.foresees = foresight != NULL;
+    if (foresight)
+        c.adam_foresight = *foresight;
+    return queue(PT_LANE_COMPUTE, &c);
+}
+
 static pt_status reorder(pt_backend *b, const pt_shape *shape, int samples, const pt_layout *from,
                          const void *src, const pt_layout *to, void *dst, pt_error *err)
 {
@@ -352,6 +372,7 @@ void late_begin(pt_backend *b, uint64_t seed)
     late.row.add = add;
     late.row.axpby = axpby;
     late.row.sgd = sgd;
+    late.row.adam = adam;
     late.row.reorder = reorder;
     late.row.sum_of_squares = sum_of_squares;
     late.row.event_record = event_record;

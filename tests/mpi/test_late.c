@@ -33,6 +33,23 @@ static const char MODEL[] = "name: late\n"
                             "  3: [relu0, cat]\n"
                             "  4: [bn1, conv2, flat]\n";
 
+/* Every stage ends with weights: gradients arrive where they wait, and nowhere in scratch. */
+static const char CHAIN[] = "name: chain\n"
+                            "input: {shape: [2, 6, 6]}\n"
+                            "layers:\n"
+                            "  - {name: conv1, kind: conv2d, features: 4, kernel: 3, padding: 1}\n"
+                            "  - {name: relu1, kind: relu}\n"
+                            "  - {name: conv2, kind: conv2d, features: 4, kernel: 3, padding: 1}\n"
+                            "  - {name: gelu1, kind: gelu}\n"
+                            "  - {name: conv3, kind: conv2d, features: 4, kernel: 3, padding: 1}\n"
+                            "  - {name: flat, kind: flatten}\n"
+                            "  - {name: fc, kind: linear, features: 5}\n"
+                            "loss: {kind: cross-entropy}\n"
+                            "cuts:\n"
+                            "  2: [gelu1]\n"
+                            "  3: [relu1, gelu1]\n"
+                            "  4: [relu1, gelu1, flat]\n";
+
 /* What a run leaves on one rank: all its tensors, one behind the other, and the last losses. */
 typedef struct outcome {
     float *numbers;
@@ -96,7 +113,7 @@ static void configure(tap *t, pt_config *config, const char *options, const char
 }
 
 /* seed 0: at once. */
-static outcome train(tap *t, const char *options, uint64_t seed)
+static outcome train(tap *t, const char *model, const char *options, uint64_t seed)
 {
     static volatile int stop;
     char path[64];
@@ -107,7 +124,7 @@ static outcome train(tap *t, const char *options, uint64_t seed)
     FILE *console = tmpfile();
     snprintf(path, sizeof path, "late-%d.jsonl", (int)getpid());
     configure(t, &config, options, path);
-    CHECK_OK(t, pt_partition_parse("late.yaml", MODEL, strlen(MODEL), &partition, &t->err));
+    CHECK_OK(t, pt_partition_parse("late.yaml", model, strlen(model), &partition, &t->err));
     pt_status status = pt_run_open(t->world, &config, partition, console, &stop, &run, &t->err);
     CHECK(t, status == PT_OK, "%s", t->err.text);
     if (status != PT_OK || !console)
@@ -134,18 +151,23 @@ static outcome train(tap *t, const char *options, uint64_t seed)
     return o;
 }
 
-static void compare(tap *t, const char *options)
+static void compare_model(tap *t, const char *model, const char *options)
 {
-    outcome want = train(t, options, 0);
+    outcome want = train(t, model, options, 0);
     CHECK(t, want.n >= 16, "only %zu numbers", want.n); /* a stage of one batch-norm */
     for (uint64_t seed = 1; seed <= ORDERS; seed++) {
-        outcome got = train(t, options, seed * 1000 + (uint64_t)t->rank);
+        outcome got = train(t, model, options, seed * 1000 + (uint64_t)t->rank);
         bool same = got.n == want.n &&
                     memcmp(got.numbers, want.numbers, want.n * sizeof *want.numbers) == 0;
         CHECK(t, same, "%s, order %d: other numbers", options, (int)seed);
         free(got.numbers);
     }
     free(want.numbers);
+}
+
+static void compare(tap *t, const char *options)
+{
+    compare_model(t, MODEL, options);
 }
 
 static void test_async(tap *t)
@@ -158,6 +180,13 @@ static void test_async_stash(tap *t)
     compare(t, "schedule=async stash=on in-flight=1");
 }
 
+static void test_adam(tap *t)
+{
+    compare(t, "schedule=async optimizer=adam");
+    compare(t, "schedule=async optimizer=adamw decay-norms=off stash=on");
+    compare(t, "schedule=async optimizer=nadam-async 2bw=on predict=none");
+}
+
 static void test_1f1b(tap *t)
 {
     compare(t, "schedule=1f1b clip=0.5");
@@ -168,13 +197,22 @@ static void test_gpipe_blocking(tap *t)
     compare(t, "schedule=gpipe blocking-sends=on");
 }
 
+/* Weight gradients that wait have memory, and events, of their own. */
+static void test_zb_h1(tap *t)
+{
+    compare(t, "schedule=zb-h1 clip=0.5 blocking-sends=on");
+    compare_model(t, CHAIN, "schedule=zb-h1 micro-batch=1");
+}
+
 int main(int argc, char **argv)
 {
     static const tap_case cases[] = {
         {"async, msnag", test_async},
         {"async, msnag, stashed, more in flight", test_async_stash},
+        {"adam, adamw spared and stashed, nadam with two versions", test_adam},
         {"1f1b, clipped", test_1f1b},
         {"gpipe, blocking sends", test_gpipe_blocking},
+        {"zb-h1, clipped, blocking sends", test_zb_h1},
     };
     return tap_main(argc, argv, 1, cases, sizeof cases / sizeof *cases);
 }

@@ -25,6 +25,7 @@ static const struct {
     {"flat buffers", ops_test_flat},
     {"sgd", ops_test_sgd},
     {"foresight", ops_test_foresight},
+    {"adam", ops_test_adam},
     {"cross-entropy", ops_test_entropy},
     {"mse", ops_test_mse},
     {"losses with known answers", ops_test_loss_known},

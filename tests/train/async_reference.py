@@ -2,8 +2,9 @@
 
 Every stage holds a few weights, one for each of its layers y = w * x. (Two layers, so that stashing
 matters on a first stage too: what reaches its first weight passes its second.) The loss of a
-sample is (y - t)^2; the gradient of a step is the mean over its samples; the optimizer is SGD with
-momentum and weight decay:  v <- momentum v + (g + decay w);  w <- w - lr v.
+sample is (y - t)^2; the gradient of a step is the mean over its samples. The optimizers are SGD with
+momentum and weight decay,  v <- momentum v + (g + decay w);  w <- w - lr v,  its Nesterov form, Adam
+and AdamW as their papers write them.
 
 Nothing here computes a delay from a formula. Every stage has its own list of forwards and
 backwards, messages wait in queues, and the number of updates between a forward and its backward is
@@ -16,6 +17,7 @@ Run as a script it prints the weights after each step:  async_reference.py --sta
 import argparse
 import collections
 import dataclasses
+import math
 
 
 @dataclasses.dataclass
@@ -27,7 +29,15 @@ class Options:
     lr: float = 0.02
     momentum: float = 0.9
     decay: float = 0.0
-    msnag: bool = False
+    spare_first: bool = False  # no decay in the first layer of each stage
+    optimizer: str = "sgd"
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    predict: str = "none"
+    nesterov_last: bool = False
+    two_versions: bool = False
+    pipemare_lr: float = 0.0  # epochs
     stash: bool = False
     in_flight: int = 0
 
@@ -116,13 +126,90 @@ def count_staleness(lists, items):
     return staleness
 
 
-def foresee(weight, velocity, staleness, options):
-    """The weight that multi-step NAG expects after `staleness` more updates without new
-    gradients."""
-    for _ in range(staleness):
-        velocity = options.momentum * velocity + options.decay * weight
-        weight -= options.lr * velocity
-    return weight
+class Sgd:
+    """One weight's momentum."""
+
+    def __init__(self, nesterov=False):
+        self.nesterov = nesterov
+        self.velocity = 0.0
+
+    def step(self, weight, gradient, rate, options):
+        total = gradient + options.decay * weight
+        self.velocity = options.momentum * self.velocity + total
+        move = total + options.momentum * self.velocity if self.nesterov else self.velocity
+        return weight - rate * move
+
+    def foresee(self, weight, rates, options):
+        """The weight after as many more steps as there are rates, without new gradients (msnag), or
+        after as many repetitions of the last move (spectrain)."""
+        velocity = self.velocity
+        for rate in rates:
+            if options.predict == "msnag":
+                velocity = options.momentum * velocity + options.decay * weight
+            weight -= rate * velocity
+        return weight
+
+
+class Adam:
+    """One weight's means of gradients and of their squares. NAdam keeps the product of its momenta
+    beside them; its decay is AdamW's."""
+
+    def __init__(self, name):
+        self.decoupled = name != "adam"
+        self.momenta = [] if name == "nadam-async" else None
+        self.steps = 0
+        self.mean = self.square = 0.0
+
+    def step(self, weight, gradient, rate, options):
+        self.steps += 1
+        if self.decoupled:
+            weight -= rate * options.decay * weight
+        else:
+            gradient += options.decay * weight
+        self.mean = options.beta1 * self.mean + (1 - options.beta1) * gradient
+        self.square = options.beta2 * self.square + (1 - options.beta2) * gradient**2
+        mean = self.mean / (1 - options.beta1**self.steps)
+        if self.momenta is not None:
+            mean = self.look_ahead(gradient, options)
+        return weight - rate * mean / self.below(options)
+
+    def look_ahead(self, gradient, options):
+        """What NAdam puts in the place of the mean: the momentum of the next step already."""
+        if not self.momenta:
+            self.momenta = [self.momentum(1, options)]
+        self.momenta.append(self.momentum(self.steps + 1, options))
+        *now, _ = self.momenta
+        return self.momenta[-1] * self.mean / (1 - math.prod(self.momenta)) + (
+            1 - now[-1]
+        ) * gradient / (1 - math.prod(now))
+
+    @staticmethod
+    def momentum(step, options):
+        return options.beta1 * (1 - 0.96 ** (0.004 * step) / 2)
+
+    def below(self, options):
+        return (self.square / (1 - options.beta2**self.steps)) ** 0.5 + options.eps
+
+    def foresee(self, weight, rates, options):
+        """Multi-step NAG: the squares, and their correction, stay as they are. Before the first
+        step there are none: only the decay that needs none moves the weight."""
+        mean = self.mean
+        for i, rate in enumerate(rates, self.steps + 1):
+            if self.decoupled:
+                weight -= rate * options.decay * weight
+            if self.steps == 0:
+                continue
+            mean *= options.beta1
+            if not self.decoupled:
+                mean += (1 - options.beta1) * options.decay * weight
+            weight -= rate * mean / (1 - options.beta1**i) / self.below(options)
+        return weight
+
+
+def new_optimizer(options, is_last):
+    if "adam" in options.optimizer:
+        return Adam(options.optimizer)
+    return Sgd(options.optimizer == "nesterov" or (options.nesterov_last and is_last))
 
 
 @dataclasses.dataclass
@@ -130,20 +217,33 @@ class Stage:
     """One rank: its weights, one for each layer, and what waits for its backwards."""
 
     weights: list
-    velocity: list = None
+    optimizers: list  # one for each weight
+    rate: object = None  # step -> learning rate
     gradient: list = None
     inputs: dict = dataclasses.field(default_factory=dict)  # micro-batch -> input of each layer
     used: dict = dataclasses.field(default_factory=dict)  # micro-batch -> weights of its forward
     history: list = dataclasses.field(default_factory=list)  # weights after each update
 
     def __post_init__(self):
-        self.velocity = [0.0] * len(self.weights)
         self.gradient = [0.0] * len(self.weights)
+        self.first = list(self.weights)
 
-    def forward(self, m, values, staleness, options):
+    @staticmethod
+    def options_of(layer, options):
+        spared = options.spare_first and layer == 0
+        return dataclasses.replace(options, decay=0.0) if spared else options
+
+    def forward(self, m, values, staleness, step, options):
         weights = list(self.weights)
-        if options.msnag:
-            weights = [foresee(w, v, staleness, options) for w, v in zip(weights, self.velocity)]
+        if options.two_versions:  # after step - 2, whatever this stage has by now
+            weights = [*self.history, self.first][step - 2 if step >= 2 else -1]
+        if options.predict != "none":
+            done = len(self.history)
+            rates = [self.rate(step) for step in range(done, done + staleness)]
+            weights = [
+                optimizer.foresee(weight, rates, self.options_of(layer, options))
+                for layer, (weight, optimizer) in enumerate(zip(weights, self.optimizers))
+            ]
         self.used[m] = weights
         self.inputs[m] = []
         for weight in weights:
@@ -153,7 +253,7 @@ class Stage:
 
     def backward(self, m, gradients, options):
         used = self.used.pop(m)
-        weights = used if options.stash else self.weights
+        weights = used if options.stash or options.two_versions else self.weights
         inputs = self.inputs.pop(m)
         for layer in reversed(range(len(weights))):
             self.gradient[layer] += sum(g * value for g, value in zip(gradients, inputs[layer]))
@@ -161,10 +261,13 @@ class Stage:
         return gradients
 
     def update(self, options):
-        for layer, weight in enumerate(self.weights):
-            total = self.gradient[layer] + options.decay * weight
-            self.velocity[layer] = options.momentum * self.velocity[layer] + total
-            self.weights[layer] -= options.lr * self.velocity[layer]
+        for layer, optimizer in enumerate(self.optimizers):
+            self.weights[layer] = optimizer.step(
+                self.weights[layer],
+                self.gradient[layer],
+                self.rate(len(self.history)),
+                self.options_of(layer, options),
+            )
             self.gradient[layer] = 0.0
         self.history.append(list(self.weights))
 
@@ -178,12 +281,14 @@ def simulate_span(x, t, stages, steps, options):
     staleness = count_staleness(lists, items)
     losses = []
     loss_sum = 0.0
+    done = len(stages[0].history)
+    step_of = [done + i for i, step in enumerate(steps) for _ in step]
 
     def forward(s, m, message):
         nonlocal loss_sum
         item = items[m]
         values = x[item.first : item.end] if s == 0 else message
-        outputs = stages[s].forward(m, values, staleness[s][m], options)
+        outputs = stages[s].forward(m, values, staleness[s][m], step_of[m], options)
         if s + 1 < count:
             return outputs
         errors = [y - target for y, target in zip(outputs, t[item.first : item.end])]
@@ -203,13 +308,33 @@ def simulate_span(x, t, stages, steps, options):
     return losses
 
 
+def rate_of(options, steps_per_epoch, staleness):
+    """The learning rate of a stage whose forwards are that late, as a function of the step: PipeMare
+    divides it by the delay at first, and ever less (T1)."""
+    delay = max(1.0, sum(staleness) / len(staleness))
+    fade = round(options.pipemare_lr * steps_per_epoch)
+
+    def rate(step):
+        return options.lr / delay ** (1 - min(step / fade, 1)) if fade else options.lr
+
+    return rate
+
+
 def simulate(x, t, weights, steps, options):
     """Trains for `steps` optimizer steps, draining the pipeline at the end of every epoch.
     weights[stage][layer] are the first ones. Returns (losses, weights after each step), one entry a
     step."""
-    stages = [Stage(list(own)) for own in weights]
+    stages = [
+        Stage(list(own), [new_optimizer(options, s == len(weights) - 1) for _ in own])
+        for s, own in enumerate(weights)
+    ]
     losses = []
     epoch = cut_epoch(len(x), options)
+    longest = [item for step in epoch[:steps] for item in step]
+    depths = range(len(stages) - 1, -1, -1)
+    lists = [stage_list(depth, len(longest), options.in_flight) for depth in depths]
+    for stage, staleness in zip(stages, count_staleness(lists, longest)):
+        stage.rate = rate_of(options, len(epoch), staleness)
     while len(losses) < steps:
         losses += simulate_span(x, t, stages, epoch[: steps - len(losses)], options)
     return losses, [list(step) for step in zip(*(stage.history for stage in stages))]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Synchronous schedules give the same bits at any number of stages.
 
-gpipe and 1f1b on one to four ranks, for several numbers of micro-batches a step, with clipping,
+gpipe, 1f1b and zb-h1 on one to four ranks, for several numbers of micro-batches a step, with clipping,
 dropout and augmentation on and a short last batch: every saved file equals, byte for byte, that of
 one rank with the same number of micro-batches.
 """
@@ -103,7 +103,7 @@ class Bitwise(unittest.TestCase):
         for per_step in (1, 2, 3, 4):
             same = {"backend": backend, "micro_batch": math.ceil(BATCH / per_step)}
             one_rank, losses = self.train(1, schedule="gpipe", **same)
-            for schedule in ("gpipe", "1f1b"):
+            for schedule in ("gpipe", "1f1b", "zb-h1"):
                 for ranks in (1, 2, 3, 4):
                     if (ranks, schedule) == (1, "gpipe"):
                         continue

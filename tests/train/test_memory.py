@@ -103,6 +103,7 @@ class Memory(unittest.TestCase):
             {"schedule": "async"},
             {"schedule": "async", "stash": True},
             {"schedule": "1f1b"},
+            {"schedule": "zb-h1"},
         )
         for model in models:
             for ranks in (1, 2, 4):
@@ -130,6 +131,32 @@ class Memory(unittest.TestCase):
         for options in cases:
             with self.subTest(**options):
                 self.compare(2, "mixed", backend="onednn", **options)
+
+    def test_that_waiting_gradients_count(self):
+        """zb-h1 has stage s put off s weight gradients, as far as the step has so many; with its own,
+        s + 1 blocks of gradients wait. From 3 micro-batches a step to 8, on 4 stages, every stash
+        grows from 3 to 4, and the blocks of the last stage alone."""
+        size, ranks = 2, 4
+        same = {"backend": "onednn", "micro_batch": size, "samples": 2 * IN_A_STEP * size}
+        all_of_8, all_of_4, more, fewer = (
+            self.stages(ranks, "lenet5", schedule=schedule, batch=count * size, **same)
+            for schedule, count in (
+                ("gpipe", IN_A_STEP),
+                ("gpipe", FEWER),
+                ("zb-h1", IN_A_STEP),
+                ("zb-h1", 3),
+            )
+        )
+        for i in range(ranks):
+            with self.subTest(stage=i):
+                self.assertEqual(more[i]["stash_peak"], ranks)
+                self.assertEqual(fewer[i]["stash_peak"], 3)
+                each = (all_of_8[i]["peak_bytes"] - all_of_4[i]["peak_bytes"]) // FEWER
+                grown = more[i]["peak_bytes"] - fewer[i]["peak_bytes"]
+                compare = self.assertGreater if i == ranks - 1 else self.assertEqual
+                compare(grown, each)
+                for run in (more, fewer):
+                    self.assertEqual(run[i]["peak_bytes"], run[i]["predicted_bytes"])
 
     def test_that_the_schedule_decides(self):
         """gpipe holds all M micro-batches of a step on every stage, 1f1b no more than the stages

@@ -28,7 +28,7 @@ static void *memory(const rig_problem *p, size_t bytes)
 }
 
 void rig_parts_open(const rig_problem *p, const pt_stage_spec *specs, int stages, pt_mode mode,
-                    rig_part *parts)
+                    bool holds, rig_part *parts)
 {
     pt_error err = {PT_OK, ""};
     for (int s = 0; s < stages; s++) {
@@ -39,10 +39,11 @@ void rig_parts_open(const rig_problem *p, const pt_stage_spec *specs, int stages
         size_t scratch = 0;
         for (int m = 0; m < BATCHES; m++) {
             assert_ok(pt_program_new(p->b, &p->graph, &specs[s], &at->flat, rig_samples[m], mode,
-                                     &at->program[m], &err),
+                                     holds, &at->program[m], &err),
                       &err);
             assert_ok(pt_program_build(at->program[m], &err), &err);
             at->stash[m] = memory(p, pt_program_stash_bytes(at->program[m]));
+            at->held[m] = memory(p, pt_program_held_bytes(at->program[m]));
             if (pt_program_scratch_bytes(at->program[m]) > scratch)
                 scratch = pt_program_scratch_bytes(at->program[m]);
         }
@@ -56,6 +57,7 @@ void rig_parts_close(const rig_problem *p, rig_part *parts, int stages)
         for (int m = 0; m < BATCHES; m++) {
             pt_program_free(parts[s].program[m]);
             p->b->row->dev_free(p->b, parts[s].stash[m]);
+            p->b->row->dev_free(p->b, parts[s].held[m]);
         }
         p->b->row->dev_free(p->b, parts[s].scratch);
         pt_stage_free(parts[s].stage);
@@ -70,6 +72,7 @@ pt_program_run rig_run(const rig_problem *p, const rig_part *at, int m)
     return (pt_program_run){
         .dev_stash = at->stash[m],
         .dev_scratch = at->scratch,
+        .dev_held = at->held[m],
         .dev_params = now.dev_params,
         .params_version = now.content,
         .dev_gradient = pt_weights_gradient(at->weights),
@@ -166,6 +169,7 @@ static void backward_chain(const rig_problem *p, rig_part *parts, int stages, in
         rig_part *at = &parts[s];
         pt_program_run run = rig_run(p, at, m);
         poison(p, at->scratch, pt_program_scratch_bytes(at->program[m]));
+        poison(p, at->held[m], pt_program_held_bytes(at->program[m]));
         if (s == stages - 1)
             loss_of(p, at, m, /*train=*/true, ret_loss);
         else
@@ -173,25 +177,38 @@ static void backward_chain(const rig_problem *p, rig_part *parts, int stages, in
                   pt_program_gradient_in);
         assert_ok(pt_program_backward_input(at->program[m], &run, &err), &err);
     }
-    for (int s = 0; s < stages; s++) { /* scratch is the stage's own until here */
+}
+
+static void weights_chain(const rig_problem *p, rig_part *parts, int stages, int m)
+{
+    pt_error err = {PT_OK, ""};
+    for (int s = 0; s < stages; s++) {
         pt_program_run run = rig_run(p, &parts[s], m);
         assert_ok(pt_program_backward_weight(parts[s].program[m], &run, &err), &err);
     }
 }
 
 void rig_program_answer(const rig_problem *p, const pt_stage_spec *specs, int stages, pt_mode mode,
-                        rig_answer *ret_answer)
+                        bool holds, rig_answer *ret_answer)
 {
     rig_part parts[MOST_STAGES];
     rig_answer_new(p, ret_answer);
-    rig_parts_open(p, specs, stages, mode, parts);
+    rig_parts_open(p, specs, stages, mode, holds, parts);
     for (int m = 0; m < BATCHES; m++) {
         forward_chain(p, parts, stages, m, ret_answer->predictions[m]);
         if (mode == PT_EVAL)
             loss_of(p, &parts[stages - 1], m, /*train=*/false, &ret_answer->loss[m]);
     }
-    for (int m = 0; m < BATCHES && mode == PT_TRAIN; m++)
+    for (int m = 0; m < BATCHES && mode == PT_TRAIN; m++) {
         backward_chain(p, parts, stages, m, &ret_answer->loss[m]);
+        if (!holds)
+            weights_chain(p, parts, stages, m);
+    }
+    for (int s = 0; s < stages && holds; s++)
+        for (int m = 0; m < BATCHES; m++)
+            poison(p, parts[s].scratch, pt_program_scratch_bytes(parts[s].program[m]));
+    for (int m = 0; m < BATCHES && mode == PT_TRAIN && holds; m++)
+        weights_chain(p, parts, stages, m);
     for (int s = 0; s < stages; s++)
         rig_gather(p, parts[s].weights, &parts[s].flat, ret_answer);
     rig_parts_close(p, parts, stages);
@@ -200,7 +217,7 @@ void rig_program_answer(const rig_problem *p, const pt_stage_spec *specs, int st
 /* ---- a chain of stages ------------------------------------------------------------------------
  */
 
-static void open_stages(const rig_problem *p, const pt_stage_spec *specs, int stages,
+static void open_stages(const rig_problem *p, const pt_stage_spec *specs, int stages, bool holds,
                         rig_part *parts)
 {
     pt_error err = {PT_OK, ""};
@@ -219,6 +236,7 @@ static void open_stages(const rig_problem *p, const pt_stage_spec *specs, int st
             .eval_sizes = {rig_samples[0]},
             .n_eval_sizes = 1,
             .slots = BATCHES,
+            .held = holds ? BATCHES : 0,
             .seed = SEED,
         };
         assert_ok(pt_stage_new(&plan, at->weights, &at->stage, &err), &err);
@@ -259,7 +277,15 @@ static void forward_stages(const rig_problem *p, rig_part *parts, int stages, in
     assert_ok(pt_stage_predictions(last->stage, &mbs[stages - 1], predictions, &err), &err);
 }
 
-static void backward_stages(const rig_problem *p, rig_part *parts, int stages, int m,
+/* The end of a micro-batch on a stage. */
+static void weights_stage(rig_part *at, int m, pt_micro_batch *mb)
+{
+    pt_error err = {PT_OK, ""};
+    assert_ok(pt_stage_backward_weight(at->stage, mb, m > 0, NULL, &err), &err);
+    assert_ok(pt_stage_end(at->stage, mb, &err), &err);
+}
+
+static void backward_stages(const rig_problem *p, rig_part *parts, int stages, int m, bool holds,
                             pt_micro_batch *mbs, pt_loss_result *ret_loss)
 {
     pt_error err = {PT_OK, ""};
@@ -277,22 +303,25 @@ static void backward_stages(const rig_problem *p, rig_part *parts, int stages, i
             assert_ok(pt_stage_unpack_gradients(at[-1].stage, &mbs[s - 1], text, &err), &err);
             free(text);
         }
-        assert_ok(pt_stage_backward_weight(at->stage, &mbs[s], m > 0, NULL, &err), &err);
-        assert_ok(pt_stage_end(at->stage, &mbs[s], &err), &err);
+        if (!holds)
+            weights_stage(at, m, &mbs[s]);
     }
 }
 
-void rig_stage_answer(const rig_problem *p, const pt_stage_spec *specs, int stages,
+void rig_stage_answer(const rig_problem *p, const pt_stage_spec *specs, int stages, bool holds,
                       rig_answer *ret_answer)
 {
     rig_part parts[MOST_STAGES];
     pt_micro_batch mbs[BATCHES][MOST_STAGES];
     rig_answer_new(p, ret_answer);
-    open_stages(p, specs, stages, parts);
+    open_stages(p, specs, stages, holds, parts);
     for (int m = 0; m < BATCHES; m++)
         forward_stages(p, parts, stages, m, mbs[m], ret_answer->predictions[m]);
     for (int m = 0; m < BATCHES; m++)
-        backward_stages(p, parts, stages, m, mbs[m], &ret_answer->loss[m]);
+        backward_stages(p, parts, stages, m, holds, mbs[m], &ret_answer->loss[m]);
+    for (int m = 0; m < BATCHES && holds; m++)
+        for (int s = 0; s < stages; s++)
+            weights_stage(&parts[s], m, &mbs[m][s]);
     for (int s = 0; s < stages; s++)
         rig_gather(p, parts[s].weights, &parts[s].flat, ret_answer);
     rig_parts_close(p, parts, stages);

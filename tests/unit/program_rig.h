@@ -42,7 +42,7 @@ typedef struct rig_part {
     pt_flat flat;
     pt_weights *weights;
     pt_program *program[BATCHES];
-    void *stash[BATCHES], *scratch;
+    void *stash[BATCHES], *held[BATCHES], *scratch;
     pt_stage *stage;
 } rig_part;
 
@@ -63,9 +63,10 @@ pt_weights *rig_weights(const rig_problem *p, const pt_flat *flat);
 /* Copies a stage's gradient and statistics to their places in the whole network's. */
 void rig_gather(const rig_problem *p, pt_weights *w, const pt_flat *flat, rig_answer *a);
 
-/* Programs of every stage, with stash and scratch of their own. */
+/* Programs of every stage, with stash and scratch of their own. `holds`, here and below: weight
+ * gradients wait for the input gradients of all micro-batches. */
 void rig_parts_open(const rig_problem *p, const pt_stage_spec *specs, int stages, pt_mode mode,
-                    rig_part *parts);
+                    bool holds, rig_part *parts);
 void rig_parts_close(const rig_problem *p, rig_part *parts, int stages);
 /* What a call for micro-batch m works on. */
 pt_program_run rig_run(const rig_problem *p, const rig_part *at, int m);
@@ -74,8 +75,8 @@ pt_program_run rig_run(const rig_problem *p, const rig_part *at, int m);
  * a plan may not count on what is there, the stash before every forward. */
 void rig_naive_answer(const rig_problem *p, pt_mode mode, rig_answer *ret_answer);
 void rig_program_answer(const rig_problem *p, const pt_stage_spec *specs, int stages, pt_mode mode,
-                        rig_answer *ret_answer);
-void rig_stage_answer(const rig_problem *p, const pt_stage_spec *specs, int stages,
+                        bool holds, rig_answer *ret_answer);
+void rig_stage_answer(const rig_problem *p, const pt_stage_spec *specs, int stages, bool holds,
                       rig_answer *ret_answer);
 
 #endif

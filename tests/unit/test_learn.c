@@ -1,31 +1,16 @@
-/* Learning rates, optimizers and predictors against formulas and plain loops. */
+/* Learning rates and predictors against formulas and plain loops. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "backend_row.h"
+#include "learn_rig.h"
 #include "suite.h"
-
-#include "pipetrain/learn.h"
-#include "pipetrain/rng.h"
 
 /* Of a formula written twice in double. */
 static const double DOUBLE_TOLERANCE = 1e-12;
 /* Coefficients are handed over in float: 2^-24 relative, of values below 4. */
 static const double COEFFICIENT_TOLERANCE = 4.0 / (1 << 23);
-/* A few float roundings (6e-8 each) a step, values below 4, at most 20 steps. */
-static const double FLOAT_TOLERANCE = 2e-5;
-
-enum { N = 37 }; /* elements of a vector */
-
 /* ---- learning rates ---------------------------------------------------------------------------
  */
-
-static void assert_near(double got, double want, double tolerance, const char *what, int64_t at)
-{
-    if (!(fabs(got - want) <= tolerance))
-        fail_msg("%s at %lld: %.17g, not %.17g", what, (long long)at, got, want);
-}
 
 static void test_constant(void **state)
 {
@@ -83,6 +68,24 @@ static void test_cosine(void **state)
     assert_near(pt_lr_at(&lr, 120), 0.04, DOUBLE_TOLERANCE, "cosine", 120);
 }
 
+/* η/4^(1 - t/10), then η; the warm-up below it stays. */
+static void test_late_stages_begin_slowly(void **state)
+{
+    (void)state;
+    pt_lr_spec lr = {
+        .schedule = "constant", .base = 0.6, .warmup = 3, .total = 50, .delay = 4, .fade = 10};
+    for (int64_t t = 0; t < 20; t++) {
+        double power = t < 10 ? 1 - (double)t / 10 : 0, rate = t < 3 ? 0.2 * (double)(t + 1) : 0.6;
+        assert_near(pt_lr_at(&lr, t), rate / pow(4, power), DOUBLE_TOLERANCE, "late", t);
+    }
+    assert_near(pt_lr_at(&lr, 5), 0.3, DOUBLE_TOLERANCE, "half of the way", 5);
+    lr.delay = 0.75; /* nobody is sped up */
+    assert_near(pt_lr_at(&lr, 5), 0.6, DOUBLE_TOLERANCE, "less than one update late", 5);
+    lr.delay = 4;
+    lr.fade = 0;
+    assert_near(pt_lr_at(&lr, 5), 0.6, DOUBLE_TOLERANCE, "no fade", 5);
+}
+
 static void test_cosine_of_nothing_but_warmup(void **state)
 {
     (void)state;
@@ -91,112 +94,27 @@ static void test_cosine_of_nothing_but_warmup(void **state)
     assert_true(isfinite(pt_lr_at(&lr, 4)));
 }
 
-/* ---- optimizers -------------------------------------------------------------------------------
- */
-
-static pt_backend *open_ref(void)
-{
-    pt_error err = {PT_OK, ""};
-    pt_backend_config config = {.threads = 1};
-    pt_backend *b = NULL;
-    assert_ok(backend_row("ref")->open(&config, &b, &err), &err);
-    return b;
-}
-
-static float *vector_new(pt_backend *b)
-{
-    pt_error err = {PT_OK, ""};
-    void *dev = NULL;
-    assert_ok(b->row->dev_new(b, N * sizeof(float), &dev, &err), &err);
-    return dev;
-}
-
-static void put(pt_backend *b, float *dev, const float *src)
-{
-    pt_error err = {PT_OK, ""};
-    assert_ok(b->row->upload(b, dev, src, N * sizeof(float), &err), &err);
-}
-
-static void check_vector(pt_backend *b, const float *dev, const double *want, const char *what,
-                         int64_t step)
-{
-    pt_error err = {PT_OK, ""};
-    float got[N];
-    assert_ok(b->row->download(b, got, dev, sizeof got, &err), &err);
-    for (int i = 0; i < N; i++)
-        assert_near((double)got[i], want[i], FLOAT_TOLERANCE, what, step);
-}
-
-static void random_vector(pt_rng *rng, float *at)
-{
-    for (int i = 0; i < N; i++)
-        at[i] = pt_rng_normal(rng) / 2;
-}
-
-/* Twenty steps with changing gradients, rate and clip scale against a loop in double. */
-static void check_optimizer(const pt_optimizer_spec *spec)
-{
-    pt_error err = {PT_OK, ""};
-    pt_backend *b = open_ref();
-    const pt_optimizer_row *row = pt_optimizer_find(spec->name);
-    bool nesterov = strcmp(spec->name, "nesterov") == 0;
-    float *dev_theta = vector_new(b), *dev_v = vector_new(b), *dev_g = vector_new(b);
-    float start[N], g[N];
-    double theta[N], v[N] = {0};
-    pt_rng rng;
-    pt_rng_init(&rng, /*seed=*/5, PT_RNG_CHECK, 0, 0);
-    random_vector(&rng, start);
-    put(b, dev_theta, start);
-    for (int i = 0; i < N; i++)
-        theta[i] = (double)start[i];
-    assert_int_equal(row->state_buffers, 1);
-    for (int64_t step = 0; step < 20; step++) {
-        double lr = 0.05 / (double)(1 + step), scale = step % 3 ? 1 : 0.25;
-        random_vector(&rng, g);
-        put(b, dev_g, g);
-        for (int i = 0; i < N; i++) {
-            double d = scale * (double)g[i] + spec->decay * theta[i];
-            v[i] = spec->momentum * v[i] + d;
-            theta[i] -= lr * (nesterov ? d + spec->momentum * v[i] : v[i]);
-        }
-        assert_ok(
-            row->step(b, spec, lr, scale, N, dev_theta, (float *[]){dev_v}, dev_g, NULL, &err),
-            &err);
-        check_vector(b, dev_theta, theta, spec->name, step);
-        check_vector(b, dev_v, v, "velocity", step);
-    }
-    b->row->dev_free(b, dev_theta);
-    b->row->dev_free(b, dev_v);
-    b->row->dev_free(b, dev_g);
-    b->row->close(b);
-}
-
-static void test_optimizers(void **state)
-{
-    (void)state;
-    const char *const *names = pt_optimizer_names();
-    int checked = 0;
-    for (int i = 0; names[i]; i++) {
-        static const double momenta[] = {0, 0.5, 0.9}, decays[] = {0, 0.1};
-        assert_string_equal(pt_optimizer_find(names[i])->name, names[i]);
-        for (int m = 0; m < 3; m++)
-            for (int d = 0; d < 2; d++, checked++)
-                check_optimizer(&(pt_optimizer_spec){names[i], momenta[m], decays[d]});
-    }
-    assert_int_equal(checked, 12);
-    assert_null(pt_optimizer_find("adam?"));
-}
-
 /* ---- predictors -------------------------------------------------------------------------------
  */
 
 static const pt_lr_spec unit_rate = {.schedule = "constant", .base = 1};
 
+static pt_optimizer_spec sgd_of(double momentum, double decay)
+{
+    return (pt_optimizer_spec){.name = "sgd", .momentum = momentum, .decay = decay};
+}
+
+static pt_optimizer_spec adam_of(const char *name, double decay)
+{
+    return (pt_optimizer_spec){
+        .name = name, .decay = decay, .beta1 = 0.8, .beta2 = 0.95, .eps = 1e-3};
+}
+
 static void test_msnag_has_a_closed_form(void **state)
 {
     (void)state;
     static const double known[] = {0, 0.9, 1.71, 2.439, 3.0951, 3.68559};
-    pt_optimizer_spec sgd = {"sgd", 0.9, 0};
+    pt_optimizer_spec sgd = sgd_of(0.9, 0);
     const pt_predictor_row *msnag = pt_predictor_find("msnag");
     for (int n = 0; n <= 5; n++) {
         pt_prediction c = msnag->predict(&sgd, &unit_rate, /*step=*/7, n);
@@ -208,7 +126,7 @@ static void test_msnag_has_a_closed_form(void **state)
         for (int n = 0; n <= 12; n++) {
             double gamma = momenta[m], eta = 0.05;
             pt_lr_spec lr = {.schedule = "constant", .base = eta};
-            pt_optimizer_spec optimizer = {"sgd", gamma, 0};
+            pt_optimizer_spec optimizer = sgd_of(gamma, 0);
             double want = -eta * (gamma - pow(gamma, n + 1)) / (1 - gamma);
             pt_prediction c = msnag->predict(&optimizer, &lr, 0, n);
             assert_near((double)c.a, 1, 0, "a of msnag", n);
@@ -216,40 +134,63 @@ static void test_msnag_has_a_closed_form(void **state)
         }
 }
 
-/* The momentum steps that will come, on the vectors themselves: gradients are zero, the decay and
- * the rates of the steps to come are not. */
-static void check_prediction(const pt_lr_spec *lr, int64_t step, int staleness)
+/* One weight through n steps without a gradient, word for word: t steps are done, v of Adam stays
+ * as it is, and so does its correction. */
+static double walk(const pt_optimizer_spec *spec, const pt_lr_spec *lr, int64_t t, int n,
+                   double theta, const double *moments)
+{
+    double m = moments[0], v = moments[1];
+    for (int i = 1; i <= n; i++) {
+        double eta = pt_lr_at(lr, t + i - 1);
+        if (strcmp(spec->name, "sgd") == 0) {
+            m = spec->momentum * m + spec->decay * theta;
+            theta -= eta * m;
+            continue;
+        }
+        double below = sqrt(v) / sqrt(1 - pow(spec->beta2, (double)t)) + spec->eps;
+        if (strcmp(spec->name, "adamw") == 0) {
+            theta *= 1 - eta * spec->decay;
+            m *= spec->beta1;
+        } else {
+            m = spec->beta1 * m + (1 - spec->beta1) * spec->decay * theta;
+        }
+        theta -= eta * m / (1 - pow(spec->beta1, (double)t + i)) / below;
+    }
+    return theta;
+}
+
+static void check_prediction(const pt_optimizer_spec *spec, const pt_lr_spec *lr, int64_t t, int n)
 {
     pt_error err = {PT_OK, ""};
     pt_backend *b = open_ref();
-    pt_optimizer_spec sgd = {"sgd", 0.9, 0.02};
-    float *dev_theta = vector_new(b), *dev_v = vector_new(b), *dev_out = vector_new(b);
-    float start[N], velocity[N];
-    double theta[N], v[N];
+    pt_optimizer_buffers at = {.n = N, .theta = vector_new(b)};
+    float start[N], moments[2][N], *dev_out = vector_new(b);
+    double want[N];
     pt_rng rng;
     pt_rng_init(&rng, /*seed=*/6, PT_RNG_CHECK, 0, 0);
     random_vector(&rng, start);
-    random_vector(&rng, velocity);
-    put(b, dev_theta, start);
-    put(b, dev_v, velocity);
-    for (int i = 0; i < N; i++) {
-        theta[i] = (double)start[i];
-        v[i] = (double)velocity[i];
-        for (int n = 0; n < staleness; n++) {
-            v[i] = 0.9 * v[i] + 0.02 * theta[i];
-            theta[i] -= pt_lr_at(lr, step + n) * v[i];
-        }
+    put(b, at.theta, start);
+    for (int i = 0; i < 2; i++) {
+        at.state[i] = vector_new(b);
+        random_vector(&rng, moments[i]);
+        for (int e = 0; e < N; e++) /* the mean of squares */
+            moments[i][e] = i == 0 ? moments[i][e] : 0.1f + moments[i][e] * moments[i][e];
+        put(b, at.state[i], moments[i]);
     }
-    pt_prediction c = pt_predictor_find("msnag")->predict(&sgd, lr, step, staleness);
-    assert_ok(b->row->axpby(b, N, c.a, dev_theta, c.b, dev_v, dev_out, &err), &err);
-    check_vector(b, dev_out, theta, lr->schedule, step * 100 + staleness);
-    b->row->dev_free(b, dev_theta);
-    b->row->dev_free(b, dev_v);
+    for (int e = 0; e < N; e++)
+        want[e] = walk(spec, lr, t, n, (double)start[e],
+                       (double[]){(double)moments[0][e], (double)moments[1][e]});
+    pt_prediction c = pt_predictor_find("msnag")->predict(spec, lr, t, n);
+    assert_ok(pt_optimizer_find(spec->name)->foresee(b, spec, t, &at, &c, dev_out, &err), &err);
+    check_vector(b, dev_out, want, spec->name, t * 100 + n);
+    b->row->dev_free(b, at.theta);
+    b->row->dev_free(b, at.state[0]);
+    b->row->dev_free(b, at.state[1]);
     b->row->dev_free(b, dev_out);
     b->row->close(b);
 }
 
-static void test_msnag_with_decay_and_changing_rates(void **state)
+static void test_msnag_is_steps_without_gradients(void **state)
 {
     (void)state;
     const pt_lr_spec rates[] = {
@@ -262,27 +203,78 @@ static void test_msnag_with_decay_and_changing_rates(void **state)
          .n_milestones = 2},
         {.schedule = "cosine", .base = 0.3, .total = 9},
     };
-    for (size_t i = 0; i < sizeof rates / sizeof rates[0]; i++)
-        for (int64_t step = 0; step < 8; step++)
-            for (int n = 0; n <= 7; n++)
-                check_prediction(&rates[i], step, n);
+    const pt_optimizer_spec specs[] = {sgd_of(0.9, 0),      sgd_of(0.9, 0.02),
+                                       adam_of("adam", 0),  adam_of("adam", 0.05),
+                                       adam_of("adamw", 0), adam_of("adamw", 0.05)};
+    for (size_t k = 0; k < sizeof specs / sizeof specs[0]; k++)
+        for (size_t i = 0; i < sizeof rates / sizeof rates[0]; i++)
+            for (int64_t t = 1; t < 8; t++)
+                for (int n = 0; n <= 7; n++)
+                    check_prediction(&specs[k], &rates[i], t, n);
+}
+
+/* m and v are 0, and so is what 1-β2^0 would divide by. */
+static void test_adam_foresees_before_its_first_step(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"adam", "adamw"};
+    pt_lr_spec lr = {.schedule = "constant", .base = 0.5};
+    for (int k = 0; k < 2; k++) {
+        pt_error err = {PT_OK, ""};
+        pt_backend *b = open_ref();
+        pt_optimizer_spec spec = adam_of(names[k], 0.1);
+        pt_optimizer_buffers at = {.n = N, .theta = vector_new(b)};
+        at.state[0] = vector_new(b);
+        at.state[1] = vector_new(b);
+        float start[N], *dev_out = vector_new(b);
+        double want[N];
+        for (int e = 0; e < N; e++) {
+            start[e] = 0.25f * (float)e - 2;
+            want[e] = (double)start[e] * (k == 0 ? 1 : 0.95 * 0.95 * 0.95); /* 1 - ηλ */
+        }
+        put(b, at.theta, start);
+        pt_prediction c = pt_predictor_find("msnag")->predict(&spec, &lr, 0, 3);
+        assert_ok(pt_optimizer_find(names[k])->foresee(b, &spec, 0, &at, &c, dev_out, &err), &err);
+        check_vector(b, dev_out, want, names[k], 0);
+        b->row->dev_free(b, at.theta);
+        b->row->dev_free(b, at.state[0]);
+        b->row->dev_free(b, at.state[1]);
+        b->row->dev_free(b, dev_out);
+        b->row->close(b);
+    }
 }
 
 /* A rate that drops within the steps foreseen matters. */
-static void test_msnag_foresees_the_rate(void **state)
+static void test_predictors_foresee_the_rate(void **state)
 {
     (void)state;
-    pt_optimizer_spec sgd = {"sgd", 0.5, 0};
+    pt_optimizer_spec sgd = sgd_of(0.5, 0);
     pt_lr_spec lr = {
         .schedule = "milestones", .base = 1, .factor = 0.25, .milestones = {11}, .n_milestones = 1};
     pt_prediction c = pt_predictor_find("msnag")->predict(&sgd, &lr, /*step=*/10, /*staleness=*/2);
-    assert_near((double)c.b, -(0.5 + 0.25 * 0.25), COEFFICIENT_TOLERANCE, "b", 10);
+    assert_near((double)c.b, -(0.5 + 0.25 * 0.25), COEFFICIENT_TOLERANCE, "b of msnag", 10);
+    c = pt_predictor_find("spectrain")->predict(&sgd, &lr, /*step=*/10, /*staleness=*/3);
+    assert_near((double)c.b, -(1 + 2 * 0.25), COEFFICIENT_TOLERANCE, "b of spectrain", 10);
+}
+
+/* n·η·v, whatever the momentum and the decay. */
+static void test_spectrain_is_linear(void **state)
+{
+    (void)state;
+    pt_lr_spec lr = {.schedule = "constant", .base = 0.3};
+    for (int n = 0; n < 9; n++) {
+        pt_optimizer_spec sgd = sgd_of(0.1 * n, 0.2);
+        pt_prediction c = pt_predictor_find("spectrain")->predict(&sgd, &lr, 3, n);
+        assert_near((double)c.a, 1, 0, "a of spectrain", n);
+        assert_near((double)c.b, -0.3 * n, COEFFICIENT_TOLERANCE, "b of spectrain", n);
+        assert_int_equal(c.rates.n, 0);
+    }
 }
 
 static void test_none_predicts_nothing(void **state)
 {
     (void)state;
-    pt_optimizer_spec sgd = {"sgd", 0.9, 0.1};
+    pt_optimizer_spec sgd = sgd_of(0.9, 0.1);
     for (int n = 0; n < 5; n++) {
         pt_prediction c = pt_predictor_find("none")->predict(&sgd, &unit_rate, 3, n);
         assert_near((double)c.a, 1, 0, "a of none", n);
@@ -293,17 +285,50 @@ static void test_none_predicts_nothing(void **state)
 static void test_what_predictors_accept(void **state)
 {
     (void)state;
+    enum { OPTIMIZERS = 5 };
+    static const char *const optimizers[] = {"sgd", "nesterov", "adam", "adamw", "nadam-async"};
+    static const struct {
+        const char *name;
+        const char *refusal[OPTIMIZERS]; /* what to write instead; NULL: accepted */
+    } rows[] = {
+        {"none", {NULL, NULL, NULL, NULL, NULL}},
+        {"msnag",
+         {NULL, "--optimizer sgd, or --predict none", NULL, NULL,
+          "--predict none, or --optimizer adamw"}},
+        {"spectrain",
+         {NULL, "--optimizer sgd, or --predict none", "--optimizer sgd, or --predict msnag",
+          "--optimizer sgd, or --predict msnag", "--optimizer sgd, or --predict none"}},
+    };
     pt_error err = {PT_OK, ""};
-    pt_optimizer_spec sgd = {"sgd", 0.9, 0}, nesterov = {"nesterov", 0.9, 0};
-    const pt_predictor_row *msnag = pt_predictor_find("msnag"), *none = pt_predictor_find("none");
-    assert_ok(msnag->accepts(&sgd, &err), &err);
-    assert_ok(none->accepts(&sgd, &err), &err);
-    assert_ok(none->accepts(&nesterov, &err), &err);
-    assert_fails(msnag->accepts(&nesterov, &err), PT_EINPUT, "nesterov", &err);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        for (int k = 0; k < OPTIMIZERS; k++) {
+            const pt_predictor_row *row = pt_predictor_find(rows[i].name);
+            pt_optimizer_spec spec = {.name = optimizers[k], .decay = 0.1};
+            if (rows[i].refusal[k])
+                assert_fails(row->accepts(&spec, 3, &err), PT_EINPUT, rows[i].refusal[k], &err);
+            else
+                assert_ok(row->accepts(&spec, 3, &err), &err);
+        }
     assert_null(pt_predictor_find("oracle"));
     const char *const *names = pt_predictor_names();
     for (int i = 0; names[i]; i++)
         assert_string_equal(pt_predictor_find(names[i])->name, names[i]);
+}
+
+/* The loop of coupled decay has room for so many rates, and uses them all. */
+static void test_adam_with_decay_foresees_so_far(void **state)
+{
+    (void)state;
+    pt_error err = {PT_OK, ""};
+    const pt_predictor_row *msnag = pt_predictor_find("msnag");
+    pt_optimizer_spec spec = adam_of("adam", 0.1);
+    assert_ok(msnag->accepts(&spec, PT_MOST_RATES, &err), &err);
+    assert_int_equal(msnag->predict(&spec, &unit_rate, 1, PT_MOST_RATES).rates.n, PT_MOST_RATES);
+    assert_fails(msnag->accepts(&spec, PT_MOST_RATES + 1, &err), PT_EINPUT, "adamw", &err);
+    spec.decay = 0;
+    assert_ok(msnag->accepts(&spec, PT_MOST_RATES + 1, &err), &err);
+    spec = adam_of("adamw", 0.1);
+    assert_ok(msnag->accepts(&spec, PT_MOST_RATES + 1, &err), &err);
 }
 
 int main(void)
@@ -314,12 +339,15 @@ int main(void)
         cmocka_unit_test(test_milestones),
         cmocka_unit_test(test_cosine),
         cmocka_unit_test(test_cosine_of_nothing_but_warmup),
-        cmocka_unit_test(test_optimizers),
+        cmocka_unit_test(test_late_stages_begin_slowly),
         cmocka_unit_test(test_msnag_has_a_closed_form),
-        cmocka_unit_test(test_msnag_with_decay_and_changing_rates),
-        cmocka_unit_test(test_msnag_foresees_the_rate),
+        cmocka_unit_test(test_msnag_is_steps_without_gradients),
+        cmocka_unit_test(test_adam_foresees_before_its_first_step),
+        cmocka_unit_test(test_predictors_foresee_the_rate),
+        cmocka_unit_test(test_spectrain_is_linear),
         cmocka_unit_test(test_none_predicts_nothing),
         cmocka_unit_test(test_what_predictors_accept),
+        cmocka_unit_test(test_adam_with_decay_foresees_so_far),
     };
     return cmocka_run_group_tests_name("learn", tests, NULL, NULL);
 }

@@ -445,6 +445,48 @@ static void help_of_long_options(void **state)
     free(page);
 }
 
+/* A choice that may be a file instead. */
+static void test_choice_or_file(void **state)
+{
+    (void)state;
+    pt_error err = {PT_OK, ""};
+    struct {
+        char *order;
+    } values = {NULL};
+    const pt_option row = {.name = "order",
+                           .group = "Training",
+                           .type = PT_OPTION_CHOICE,
+                           .argument = "NAME|FILE.csv",
+                           .choices = optimizers,
+                           .file = ".csv",
+                           .help = "Which."};
+    unsigned char source = 0;
+    pt_options options = {.rows = &row, .n_rows = 1, .settings = &values, .sources = &source};
+    static const char *const good[] = {"sgd", "a/b.csv", "x.csv.csv"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_ok(pt_options_set(&options, "order", good[i], PT_FROM_COMMAND_LINE, NULL, &err),
+                  &err);
+        assert_string_equal(values.order, good[i]);
+        assert_int_equal(pt_option_names_file(&row, good[i]), i > 0);
+    }
+    static const char *const bad[] = {".csv", "x.CSV", "x.csvs", "", "sgdx"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_fails(pt_options_set(&options, "order", bad[i], PT_FROM_COMMAND_LINE, NULL, &err),
+                     PT_EINPUT,
+                     "must be one of sgd, adam, adamw, or a file whose name ends in .csv", &err);
+    assert_string_equal(values.order, "x.csv.csv");
+    char *text = NULL;
+    size_t bytes;
+    FILE *out = open_memstream(&text, &bytes);
+    assert_non_null(out);
+    pt_options_help(&row, 1, &values, out);
+    assert_int_equal(fclose(out), 0);
+    assert_non_null(strstr(text, "--order NAME|FILE.csv"));
+    assert_non_null(strstr(text, "One of sgd, adam, adamw, or a file."));
+    free(text);
+    pt_options_clear(&options);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -459,6 +501,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(prints_values_that_read_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(help_page, set_up, tear_down),
         cmocka_unit_test_setup_teardown(help_of_long_options, set_up, tear_down),
+        cmocka_unit_test(test_choice_or_file),
     };
     return cmocka_run_group_tests_name("options", tests, NULL, NULL);
 }

@@ -24,14 +24,17 @@ static void check_cuts(const rig_problem *p, uint64_t seed)
         pt_stage_spec *specs = NULL;
         graph_random_cut(&p->graph, &rng, stages, begins);
         assert_ok(pt_stage_specs_new(&p->graph, begins, stages, &specs, &err), &err);
-        rig_program_answer(p, specs, stages, PT_TRAIN, &got);
-        rig_assert_same(p, &want, &got, "programs", seed, stages);
-        rig_answer_free(&got);
-        rig_program_answer(p, specs, stages, PT_EVAL, &got);
+        for (int holds = 0; holds < 2; holds++) {
+            rig_program_answer(p, specs, stages, PT_TRAIN, holds, &got);
+            rig_assert_same(p, &want, &got, holds ? "programs that hold" : "programs", seed,
+                            stages);
+            rig_answer_free(&got);
+            rig_stage_answer(p, specs, stages, holds, &got);
+            rig_assert_same(p, &want, &got, holds ? "stages that hold" : "stages", seed, stages);
+            rig_answer_free(&got);
+        }
+        rig_program_answer(p, specs, stages, PT_EVAL, /*holds=*/false, &got);
         rig_assert_same(p, &want_eval, &got, "programs in evaluation", seed, stages);
-        rig_answer_free(&got);
-        rig_stage_answer(p, specs, stages, &got);
-        rig_assert_same(p, &want, &got, "stages", seed, stages);
         rig_answer_free(&got);
         pt_stage_specs_free(specs, stages);
     }
@@ -108,7 +111,7 @@ static bool relu_runs_in_place(bool second_reader, int cut)
     pt_stage_spec *specs = NULL;
     rig_part parts[2];
     assert_ok(pt_stage_specs_new(&p.graph, (int[]){0, cut}, stages, &specs, &err), &err);
-    rig_parts_open(&p, specs, stages, PT_TRAIN, parts);
+    rig_parts_open(&p, specs, stages, PT_TRAIN, /*holds=*/false, parts);
     const rig_part *at = &parts[cut > 0 && cut <= cut_off - 1]; /* the relu is node cut_off - 1 */
     pt_program_run run = rig_run(&p, at, 0);
     bool in_place = pt_program_value(at->program[0], &run, made) ==
@@ -170,7 +173,7 @@ static void test_sharing_in_random_graphs(void **state)
         pt_rng_init(&rng, seed, PT_RNG_CHECK, 4, 0);
         graph_random_cut(&p.graph, &rng, 2, begins);
         assert_ok(pt_stage_specs_new(&p.graph, begins, 2, &specs, &err), &err);
-        rig_parts_open(&p, specs, 2, PT_TRAIN, parts);
+        rig_parts_open(&p, specs, 2, PT_TRAIN, /*holds=*/false, parts);
         naive *n = naive_new(p.b, &p.graph, &p.whole, rig_samples[0], PT_TRAIN);
         check_sharing(&p, &parts[0], n);
         check_sharing(&p, &parts[1], n);
@@ -201,7 +204,7 @@ static void test_scratch_is_shared(void **state)
     pt_stage_spec *specs = NULL;
     rig_part one;
     assert_ok(pt_stage_specs_new(&p.graph, (int[]){0}, 1, &specs, &err), &err);
-    rig_parts_open(&p, specs, 1, PT_TRAIN, &one);
+    rig_parts_open(&p, specs, 1, PT_TRAIN, /*holds=*/false, &one);
     naive *n = naive_new(p.b, &p.graph, &p.whole, rig_samples[0], PT_TRAIN);
     size_t one_value = pt_program_layout(one.program[0], 1)->bytes;
     assert_true(naive_value_bytes(n) > SUMS * one_value);

@@ -9,7 +9,7 @@
 
 enum { MOST_STAGES = 8, MOST_MICRO_BATCHES = 20, MOST_PER_STEP = 5, SLOTS = 2 };
 
-static const char *const trained[] = {"gpipe", "1f1b", "async"};
+static const char *const trained[] = {"gpipe", "1f1b", "zb-h1", "async"};
 
 static pt_schedule *make(pt_schedule_spec spec)
 {
@@ -39,7 +39,7 @@ static void test_rows(void **state)
     int n;
     const pt_schedule_row *rows = pt_schedule_rows(&n);
     const char *const *names = pt_schedule_names();
-    assert_int_equal(n, 3);
+    assert_int_equal(n, 4);
     for (int i = 0; i < n; i++) {
         assert_string_equal(names[i], rows[i].name);
         assert_ptr_equal(pt_schedule_find(names[i]), &rows[i]);
@@ -60,7 +60,7 @@ static void test_bad_specs(void **state)
         pt_schedule_spec spec;
         const char *words;
     } cases[] = {
-        {{"zigzag", 2, 2, 1, 0, false}, "unknown schedule 'zigzag' (gpipe, 1f1b, async)"},
+        {{"zigzag", 2, 2, 1, 0, false}, "unknown schedule 'zigzag' (gpipe, 1f1b, zb-h1, async)"},
         {{NULL, 2, 2, 1, 0, false}, "unknown schedule"},
         {{"1f1b", 0, 2, 1, 0, false}, "0 stages; give 1"},
         {{"1f1b", 2, 0, 1, 0, false}, "0 micro-batches in a span"},
@@ -110,6 +110,21 @@ static void test_lists(void **state)
          1,
          "F0 F1 B0 W0 B1 W1 U1",
          "r0 F0 s0 r1 F1 s1 R0 B0 S0 W0 R1 B1 S1 W1 U1"},
+        /* Figure 3 above of Qi et al. has 4 stages; here are the middle and the last of 3. */
+        {{"zb-h1", 3, 5, 5, 0, false},
+         1,
+         "F0 F1 B0 F2 B1 W0 F3 B2 W1 F4 B3 W2 B4 W3 W4 U4",
+         "r0 F0 s0 r1 F1 s1 R0 B0 S0 r2 F2 s2 R1 B1 S1 W0 r3 F3 s3 R2 B2 S2 W1 "
+         "r4 F4 s4 R3 B3 S3 W2 R4 B4 S4 W3 W4 U4"},
+        {{"zb-h1", 3, 5, 4, 0, true},
+         2,
+         "F0 B0 F1 B1 F2 B2 W0 F3 B3 W1 W2 W3 C3 U3 F4 B4 W4 C4 U4",
+         "r0 F0 B0 S0 r1 F1 B1 S1 r2 F2 B2 S2 W0 r3 F3 B3 S3 W1 W2 W3 C3 U3 "
+         "r4 F4 B4 S4 W4 C4 U4"},
+        {{"zb-h1", 3, 3, 3, 0, false},
+         0,
+         "F0 F1 F2 B0 W0 B1 W1 B2 W2 U2",
+         "F0 s0 F1 s1 F2 s2 R0 B0 W0 R1 B1 W1 R2 B2 W2 U2"},
         {{"async", 2, 4, 2, 0, false},
          0,
          "F0 F1 B0 W0 F2 B1 W1 U1 F3 B2 W2 B3 W3 U3",
@@ -176,7 +191,7 @@ static void check_staleness(const pt_schedule *s, int rank, const pt_schedule_ra
     int forwards = 0, backwards = 0, most = 0, sum = 0;
     for (int i = 0; i < list->n; i++) {
         const pt_action *a = &list->actions[i];
-        backwards += a->kind == PT_BACKWARD_WEIGHT;
+        backwards += a->kind == PT_BACKWARD_INPUT;
         if (a->kind != PT_FORWARD)
             continue;
         int defined = 0, listed = 0;
@@ -206,9 +221,13 @@ static void check_peaks(const pt_schedule *s, int rank, const pt_schedule_rank *
         assert_int_equal(found->stash_peak, step);
     else if (strcmp(spec->name, "1f1b") == 0)
         assert_int_equal(found->stash_peak, min(step, depth + 1));
+    else if (strcmp(spec->name, "zb-h1") == 0)
+        assert_int_equal(found->stash_peak, min(step, spec->stages));
     else
         assert_int_equal(found->stash_peak,
                          min(spec->micro_batches, depth * (1 + spec->in_flight) + 1));
+    bool waits = strcmp(spec->name, "zb-h1") == 0 && rank > 0 && step > 1;
+    assert_int_equal(found->held_peak, waits ? min(step, rank + 1) : 0);
     if (s->synchronous)
         assert_int_equal(found->versions_peak, 1);
     else if (spec->per_step == 1 && spec->micro_batches > 2 * (depth + 1) && !spec->in_flight)
@@ -249,6 +268,7 @@ static void test_all_pass_with_clip_or_flight(void **state)
     (void)state;
     check_all_sizes("gpipe", 0, true);
     check_all_sizes("1f1b", 0, true);
+    check_all_sizes("zb-h1", 0, true);
     check_all_sizes("async", 1, false);
     check_all_sizes("async", 5, false);
 }
@@ -391,9 +411,38 @@ static void check_refusals(pt_schedule_spec spec, const refusal *cases, size_t n
     }
 #define SET_(rank_, kind_, m, ...)                                                                 \
     {                                                                                              \
-        .what = SET, .rank = rank_, .kind = kind_, .micro_batch = m, .set = { __VA_ARGS__ }        \
+        .what = SET, .rank = rank_, .kind = kind_, .micro_batch = m, .set = { __VA_ARGS__, 0 }     \
     }
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* Memory of gradients: whoever computes, or receives, between a micro-batch's first gradient and
+ * its BACKWARD_WEIGHT makes it wait. Rank 0 of 2 is F0 s0 F1 s1 R0 B0 W0 F2 s2 R1 B1 W1 …, and
+ * without the edit nothing waits. */
+static void test_held_gradients(void **state)
+{
+    (void)state;
+    static pt_error err;
+    static const struct {
+        edit edit;
+        int held;
+    } cases[] = {
+        {MOVE_(0, PT_SEND_ACT, 1, PT_BACKWARD_WEIGHT, 0), 0}, /* sending reads the stash alone */
+        {MOVE_(0, PT_FORWARD, 2, PT_BACKWARD_WEIGHT, 0), 1},
+        {MOVE_(0, PT_FORWARD, 2, PT_BACKWARD_INPUT, 0), 1}, /* RECV_GRAD has come */
+        {MOVE_(0, PT_RECV_GRAD, 1, PT_BACKWARD_WEIGHT, 0), 2},
+        {MOVE_(1, PT_RECV_ACT, 1, PT_BACKWARD_WEIGHT, 0), 1},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        pt_schedule_rank ranks[2];
+        pt_schedule *s = make((pt_schedule_spec){"1f1b", 2, 3, 3, 0, false});
+        apply(&cases[i].edit, s);
+        assert_ok(pt_schedule_check(s, SLOTS, ranks, &err), &err);
+        int rank = cases[i].edit.rank;
+        assert_int_equal(ranks[rank].held_peak, cases[i].held);
+        assert_int_equal(ranks[1 - rank].held_peak, 0);
+        pt_schedule_free(s);
+    }
+}
 
 static const pt_schedule_spec async_spec = {"async", 3, 6, 2, 0, false};
 
@@ -415,7 +464,7 @@ static void test_refuses_missing_and_doubled(void **state)
         {DROP_(1, PT_BACKWARD_WEIGHT, 2), "the next BACKWARD_WEIGHT is that of micro-batch 2",
          "3W!"},
         {DROP_(2, PT_BACKWARD_WEIGHT, 5), "before the BACKWARD_WEIGHT of micro-batch 5", "5*!"},
-        {DROP_(1, PT_UPDATE, 1), "step 0, whose UPDATE is missing", "2W!"},
+        {DROP_(1, PT_UPDATE, 1), "step 0, whose UPDATE is missing", "2B!"},
         {DROP_(0, PT_UPDATE, 5), "UPDATE of micro-batch 5: it is missing", "5*!"},
         {DOUBLE_(1, PT_FORWARD, 1), "the second FORWARD", "1F!"},
         {DOUBLE_(0, PT_BACKWARD_WEIGHT, 4), "the second BACKWARD_WEIGHT", "4W!"},
@@ -660,6 +709,7 @@ int main(void)
         cmocka_unit_test(test_infer),
         cmocka_unit_test(test_all_pass),
         cmocka_unit_test(test_all_pass_with_clip_or_flight),
+        cmocka_unit_test(test_held_gradients),
         cmocka_unit_test(test_known_staleness),
         cmocka_unit_test(test_extreme_numbers),
         cmocka_unit_test(test_refuses_missing_and_doubled),

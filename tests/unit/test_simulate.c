@@ -94,6 +94,61 @@ static void test_bubble_of_flushing(void **state)
             }
 }
 
+/* Weight gradients that are put off to the end hide under what would be idle, P-1 of them or as
+ * many as the step has behind the first: (P-1)(F+B) - (P-1) W of bubble for M >= P. For W <= F and
+ * W <= B; see generate.c. */
+static void check_zero_bubble(int stages, int per_step, int steps, double f, double b, double w)
+{
+    const pt_stage_cost cost = {.forward = f, .backward_input = b, .backward_weight = w};
+    pt_schedule *s =
+        make((pt_schedule_spec){"zb-h1", stages, steps * per_step, per_step, 0, false});
+    pt_schedule *plain =
+        make((pt_schedule_spec){"1f1b", stages, steps * per_step, per_step, 0, false});
+    pt_simulated_rank ranks[MOST_STAGES];
+    double total = simulate(s, cost, SLOTS, ranks);
+    int delay = (stages < per_step ? stages : per_step) - 1;
+    double work = steps * per_step * (f + b + w);
+    double bubble = steps * ((stages - 1) * (f + b) - delay * w);
+    assert_near(total, work + bubble, ROUNDING);
+    assert_near(ranks[0].idle, bubble, ROUNDING);
+    assert_near(simulate(plain, cost, SLOTS, NULL) - total, steps * delay * w, ROUNDING);
+    pt_schedule_free(s);
+    pt_schedule_free(plain);
+}
+
+static void test_bubble_of_zb_h1(void **state)
+{
+    (void)state;
+    static const double costs[][3] = {
+        {1, 1, 1}, {1, 2, 1}, {1.5, 1, 0.75}, {3, 2.5, 0.5}, {1, 2, 0}};
+    for (size_t i = 0; i < sizeof(costs) / sizeof(costs[0]); i++)
+        for (int stages = 1; stages <= MOST_STAGES; stages++)
+            for (int per_step = 1; per_step <= 20; per_step++)
+                for (int steps = 1; steps <= 3; steps++)
+                    check_zero_bubble(stages, per_step, steps, costs[i][0], costs[i][1],
+                                      costs[i][2]);
+}
+
+/* W > F: the first stage never catches up with what it put behind, and pays the fill. */
+static void test_bubble_of_zb_h1_with_long_weights(void **state)
+{
+    (void)state;
+    const pt_stage_cost cost = {.forward = 1, .backward_input = 3, .backward_weight = 2};
+    for (int stages = 2; stages <= MOST_STAGES; stages++)
+        for (int per_step = stages; per_step <= 20; per_step++) {
+            pt_schedule *s =
+                make((pt_schedule_spec){"zb-h1", stages, per_step, per_step, 0, false});
+            assert_near(simulate(s, cost, SLOTS, NULL), per_step * 6 + (stages - 1) * 3, ROUNDING);
+            pt_schedule_free(s);
+            /* W > B: after a single step the last stage is still at it. */
+            const pt_stage_cost late = {.forward = 2, .backward_input = 1, .backward_weight = 2};
+            s = make((pt_schedule_spec){"zb-h1", stages, 3 * per_step, per_step, 0, false});
+            assert_near(simulate(s, late, SLOTS, NULL),
+                        3 * (per_step * 5 + (stages - 1) * 1) + (stages - 1) * 1, ROUNDING);
+            pt_schedule_free(s);
+        }
+}
+
 static void test_clip_and_update_cost(void **state)
 {
     (void)state;
@@ -404,6 +459,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bubble_of_flushing),
+        cmocka_unit_test(test_bubble_of_zb_h1),
+        cmocka_unit_test(test_bubble_of_zb_h1_with_long_weights),
         cmocka_unit_test(test_clip_and_update_cost),
         cmocka_unit_test(test_one_stage),
         cmocka_unit_test(test_no_bubble_when_balanced),

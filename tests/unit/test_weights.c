@@ -248,6 +248,48 @@ static void test_nothing_late_is_not_stashed(void **state)
     end(&f);
 }
 
+/* ---- two versions -----------------------------------------------------------------------------
+ */
+
+/* Step t reads what was there after step t - 2, in both passes. */
+static void test_two_versions(void **state)
+{
+    (void)state;
+    enum { STEPS = 4 };
+    pt_error err = {PT_OK, ""};
+    fixture f;
+    float *bytes[STEPS + 1];
+    uint64_t last = 0;
+    begin(&f, "none", /*stash=*/false, /*training=*/true);
+    pt_weights_free(f.w);
+    f.spec.two_versions = true;
+    assert_ok(pt_weights_new(f.b, &f.spec, &f.w, &err), &err);
+    assert_int_equal(bytes_now(f.b) - f.before, pt_weights_bytes(&f.spec));
+    bytes[0] = bytes_of(&f, pt_weights_now(f.w).dev_params);
+    assert_same_set(forward(&f, 0), pt_weights_now(f.w));
+    assert_same_set(forward(&f, 1), pt_weights_now(f.w)); /* of step 1: there is nothing older */
+    for (int t = 1; t <= STEPS; t++) {
+        pt_weight_set early = forward(&f, 1); /* of step t, before the update of step t - 1 */
+        assert_int_equal(early.version, t - 1);
+        assert_holds(&f, early.dev_params, bytes[t - 1]);
+        update(&f);
+        bytes[t] = bytes_of(&f, pt_weights_now(f.w).dev_params);
+        pt_weight_set late = forward(&f, 0); /* of the same step, after it */
+        assert_int_equal(late.version, t - 1);
+        assert_holds(&f, late.dev_params, bytes[t - 1]);
+        assert_memory_not_equal(bytes[t], bytes[t - 1], FEATURES * sizeof(float));
+        assert_same_set(pt_weights_for_backward(f.w, &early), late);
+        assert_same_set(pt_weights_for_backward(f.w, &late), late);
+        assert_true(late.content > last && late.content != pt_weights_now(f.w).content);
+        last = late.content;
+    }
+    pt_weight_set refused;
+    assert_fails(pt_weights_for_forward(f.w, 2, &refused, &err), PT_EINTERNAL, "2 updates", &err);
+    for (int t = 0; t <= STEPS; t++)
+        free(bytes[t]);
+    end(&f);
+}
+
 /* ---- prediction -------------------------------------------------------------------------------
  */
 
@@ -426,7 +468,45 @@ static void test_given_weights_are_predicted_anew(void **state)
     end(&f);
 }
 
-/* ---- accessors and sizes ----------------------------------------------------------------------
+/* What a first run left in the moments would show in the second. */
+static void test_restart_forgets(void **state)
+{
+    (void)state;
+    pt_error err = {PT_OK, ""};
+    static const char *const optimizers[] = {"sgd", "adam"};
+    for (int k = 0; k < 2; k++) {
+        fixture f;
+        begin(&f, "msnag", /*stash=*/false, /*training=*/true);
+        pt_weights_free(f.w);
+        f.spec.optimizer = (pt_optimizer_spec){
+            .name = optimizers[k], .momentum = 0.9, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8};
+        assert_ok(pt_weights_new(f.b, &f.spec, &f.w, &err), &err);
+        float zeros[FEATURES * FEATURES] = {0}, *moved[2], *foreseen[2];
+        for (int run = 0; run < 2; run++) {
+            for (int i = 0; i < f.flat.n_params; i++)
+                assert_ok(pt_weights_set_param(f.w, i, zeros, &err), &err);
+            assert_ok(pt_weights_restart(f.w, &err), &err);
+            for (int i = 0; i < 3; i++)
+                update(&f);
+            moved[run] = bytes_of(&f, pt_weights_now(f.w).dev_params);
+            foreseen[run] = bytes_of(&f, forward(&f, 2).dev_params);
+        }
+        for (int i = 0; i < f.flat.n_params; i++) {
+            size_t at = f.flat.params[i].offset;
+            size_t bytes = (size_t)f.flat.params[i].shape.elements * sizeof(float);
+            assert_memory_equal(moved[0] + at, moved[1] + at, bytes);
+            assert_memory_equal(foreseen[0] + at, foreseen[1] + at, bytes);
+            assert_memory_not_equal(moved[0] + at, foreseen[0] + at, bytes);
+        }
+        for (int run = 0; run < 2; run++) {
+            free(moved[run]);
+            free(foreseen[run]);
+        }
+        end(&f);
+    }
+}
+
+/* ---- weight decay -----------------------------------------------------------------------------
  */
 
 static void check_accessors(fixture *f, bool params)
@@ -452,6 +532,118 @@ static void check_accessors(fixture *f, bool params)
     assert_true(n > 0);
 }
 
+/* linear (spared by the file) → batch-norm → linear: matrices first, no two overlap. */
+static void begin_sparing(fixture *f, const char *optimizer, bool spare_vectors)
+{
+    pt_error err = {PT_OK, ""};
+    begin(f, "msnag", /*stash=*/false, /*training=*/true);
+    pt_weights_free(f->w);
+    pt_flat_clear(&f->flat);
+    f->graph.nodes[0].spared = true;
+    assert_ok(pt_flat_init_sparing(&f->flat, &f->graph, 0, f->graph.n_nodes, spare_vectors, &err),
+              &err);
+    f->spec.optimizer = (pt_optimizer_spec){.name = optimizer,
+                                            .decay = 0.25,
+                                            .momentum = 0.5,
+                                            .beta1 = 0.5,
+                                            .beta2 = 0.75,
+                                            .eps = 1e-3};
+    assert_ok(pt_weights_new(f->b, &f->spec, &f->w, &err), &err);
+}
+
+static bool decays(const pt_flat_tensor *param, bool spare_vectors)
+{
+    return param->node != 0 && !(spare_vectors && param->shape.ndim == 1);
+}
+
+static void test_decayed_parameters_come_first(void **state)
+{
+    (void)state;
+    for (int spare_vectors = 0; spare_vectors < 2; spare_vectors++) {
+        fixture f;
+        int decayed = 0;
+        begin_sparing(&f, "sgd", spare_vectors);
+        for (int i = 0; i < f.flat.n_params; i++) {
+            const pt_flat_tensor *p = &f.flat.params[i];
+            size_t end = p->offset + (size_t)p->shape.elements;
+            bool first = decays(p, spare_vectors);
+            decayed += first;
+            assert_int_equal(p->offset % 16, 0);
+            assert_true(first ? end <= f.flat.decayed_elements
+                              : p->offset >= f.flat.decayed_elements);
+            assert_true(end <= f.flat.param_elements);
+            for (int j = 0; j < i; j++) {
+                const pt_flat_tensor *q = &f.flat.params[j];
+                assert_true(end <= q->offset || q->offset + (size_t)q->shape.elements <= p->offset);
+                assert_true(q->node < p->node || (q->node == p->node && q->index < p->index));
+            }
+        }
+        assert_int_equal(decayed, spare_vectors ? 1 : 4); /* of six */
+        check_accessors(&f, /*params=*/true);
+        end(&f);
+    }
+}
+
+/* The same run with all decayed and with none, side by side: each tensor is as in its kind's run,
+ * the steps and what they foresee. */
+static void check_sparing(const char *optimizer, bool spare_vectors)
+{
+    enum { ALL, NONE, SOME };
+    pt_error err = {PT_OK, ""};
+    fixture f[3];
+    float values[FEATURES * FEATURES], *theta[3], *ahead[3], *asked[3];
+    for (int i = 0; i < FEATURES * FEATURES; i++)
+        values[i] = 0.2f * (float)(i * i % 7) - 0.5f;
+    for (int k = 0; k < 3; k++) {
+        begin_sparing(&f[k], optimizer, spare_vectors);
+        if (k != SOME) {
+            pt_weights_free(f[k].w);
+            pt_flat_clear(&f[k].flat);
+            f[k].graph.nodes[0].spared = false;
+            assert_ok(pt_flat_init(&f[k].flat, &f[k].graph, 0, f[k].graph.n_nodes, &err), &err);
+            f[k].spec.optimizer.decay = k == ALL ? 0.25 : 0;
+            assert_ok(pt_weights_new(f[k].b, &f[k].spec, &f[k].w, &err), &err);
+        }
+        for (int i = 0; i < f[k].flat.n_params; i++)
+            assert_ok(pt_weights_set_param(f[k].w, i, values, &err), &err);
+        for (int step = 0; step < 3; step++) {
+            update(&f[k]);
+            ahead[k] = bytes_of(&f[k], forward(&f[k], 2).dev_params);
+            if (step < 2)
+                free(ahead[k]);
+        }
+        theta[k] = bytes_of(&f[k], pt_weights_now(f[k].w).dev_params);
+        asked[k] = bytes_of(&f[k], forward(&f[k], 3).dev_params);
+    }
+    for (int i = 0; i < f[SOME].flat.n_params; i++) {
+        const pt_flat_tensor *mine = &f[SOME].flat.params[i], *plain = &f[ALL].flat.params[i];
+        int like = decays(mine, spare_vectors) ? ALL : NONE;
+        size_t bytes = (size_t)mine->shape.elements * sizeof(float);
+        assert_memory_equal(theta[SOME] + mine->offset, theta[like] + plain->offset, bytes);
+        assert_memory_equal(ahead[SOME] + mine->offset, ahead[like] + plain->offset, bytes);
+        assert_memory_equal(asked[SOME] + mine->offset, asked[like] + plain->offset, bytes);
+        assert_memory_not_equal(theta[ALL] + plain->offset, theta[NONE] + plain->offset, bytes);
+        assert_memory_not_equal(ahead[ALL] + plain->offset, ahead[NONE] + plain->offset, bytes);
+    }
+    for (int k = 0; k < 3; k++) {
+        free(theta[k]);
+        free(ahead[k]);
+        free(asked[k]);
+        end(&f[k]);
+    }
+}
+
+static void test_spared_parameters_do_not_decay(void **state)
+{
+    (void)state;
+    static const char *const optimizers[] = {"sgd", "adam", "adamw"};
+    for (int i = 0; i < 6; i++)
+        check_sparing(optimizers[i / 2], i % 2);
+}
+
+/* ---- accessors and sizes ----------------------------------------------------------------------
+ */
+
 static void test_accessors(void **state)
 {
     (void)state;
@@ -465,9 +657,14 @@ static void test_accessors(void **state)
 static void test_bytes_are_as_predicted(void **state)
 {
     (void)state;
-    for (int i = 0; i < 8; i++) {
+    static const char *const optimizers[] = {"sgd", "adamw"};
+    for (int i = 0; i < 16; i++) {
+        pt_error err = {PT_OK, ""};
         fixture f;
         begin(&f, i & 1 ? "msnag" : "none", /*stash=*/i & 2, /*training=*/i & 4);
+        pt_weights_free(f.w);
+        f.spec.optimizer.name = optimizers[i / 8];
+        assert_ok(pt_weights_new(f.b, &f.spec, &f.w, &err), &err);
         assert_int_equal(bytes_now(f.b) - f.before, pt_weights_bytes(&f.spec));
         end(&f);
     }
@@ -489,11 +686,15 @@ int main(void)
         cmocka_unit_test(test_one_version_is_stashed_once),
         cmocka_unit_test(test_two_distances_are_two_contents),
         cmocka_unit_test(test_nothing_late_is_not_stashed),
+        cmocka_unit_test(test_two_versions),
         cmocka_unit_test(test_predicted_set_is_made_once),
         cmocka_unit_test(test_update_foresees),
         cmocka_unit_test(test_a_number_names_one_content),
         cmocka_unit_test(test_reading_changes_no_number),
         cmocka_unit_test(test_given_weights_are_predicted_anew),
+        cmocka_unit_test(test_restart_forgets),
+        cmocka_unit_test(test_decayed_parameters_come_first),
+        cmocka_unit_test(test_spared_parameters_do_not_decay),
         cmocka_unit_test(test_accessors),
         cmocka_unit_test(test_bytes_are_as_predicted),
         cmocka_unit_test(test_free_takes_null),

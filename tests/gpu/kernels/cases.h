@@ -4,6 +4,7 @@
 
 void flat_has_the_bits_of_cpus(void **state);
 void flat_sgd_has_the_bits_of_cpus(void **state);
+void flat_adam_has_the_bits_of_cpus(void **state);
 void flat_sum_of_squares(void **state);
 void flat_refuses_momentum_without_velocity(void **state);
 

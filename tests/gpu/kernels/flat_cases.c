@@ -69,6 +69,63 @@ void flat_sgd_has_the_bits_of_cpus(void **state)
             }
 }
 
+static void adam(int64_t n, const pt_adam *rule, bool steps, const pt_adam_foresight *wanted)
+{
+    pt_cpu cpu = {.config = {.threads = 1}};
+    pt_error err;
+    vals theta = rig_normal(PT_CU_FP32, n), m = rig_normal(PT_CU_FP32, n);
+    vals g = rig_normal(PT_CU_FP32, n), v = rig_normal(PT_CU_FP32, n);
+    for (int64_t i = 0; i < n; i++) /* a mean of squares */
+        v.host[i] *= v.host[i];
+    v = rig_put(PT_CU_FP32, n, v.host);
+    vals ahead = rig_empty(PT_CU_FP32, n), ahead_ = rig_empty(PT_CU_FP32, n);
+    vals theta_ = rig_same(&theta), m_ = rig_same(&m), v_ = rig_same(&v);
+    pt_adam_foresight foresight, foresight_;
+    if (wanted) {
+        foresight = foresight_ = *wanted;
+        foresight.dev_out = ahead.dev;
+        foresight_.dev_out = ahead_.host;
+    }
+    launch(pt_cu_adam(NULL, (size_t)n, rule, theta.dev, m.dev, v.dev, steps ? g.dev : NULL,
+                      wanted ? &foresight : NULL));
+    assert_ok(pt_cpu_adam(&cpu.base, (size_t)n, rule, theta_.host, m_.host, v_.host,
+                          steps ? g.host : NULL, wanted ? &foresight_ : NULL, &err),
+              &err);
+    rig_assert_same("weights", &theta, theta_.host);
+    rig_assert_same("mean", &m, m_.host);
+    rig_assert_same("mean of squares", &v, v_.host);
+    rig_assert_same("foresight", &ahead, ahead_.host);
+}
+
+void flat_adam_has_the_bits_of_cpus(void **state)
+{
+    (void)state;
+    const pt_adam coupled = {.rate = 0.03f,
+                             .root = 1.3f,
+                             .keep = 1,
+                             .beta1 = 0.9f,
+                             .beta2 = 0.97f,
+                             .rest1 = 0.1f,
+                             .rest2 = 0.03f,
+                             .eps = 1e-3f,
+                             .decay = 0.01f,
+                             .scale = 0.7f};
+    pt_adam decoupled = coupled;
+    decoupled.keep = 0.9997f;
+    decoupled.decay = 0;
+    decoupled.now = 0.02f;
+    const pt_adam_foresight straight = {.a = 0.999f, .b = -0.11f};
+    const pt_adam_foresight looped = {.rates = {3, {0.04f, 0.03f, 0.02f}}};
+    for (int i = 0; i < SIZES; i++)
+        for (int shift = 0; shift < 2; shift++)
+            for (int steps = 0; steps < 2; steps++) {
+                rig_shift = shift;
+                adam(sizes[i], &decoupled, steps, &straight);
+                adam(sizes[i], &coupled, steps, &looped);
+                adam(sizes[i], &coupled, steps, NULL);
+            }
+}
+
 void flat_sum_of_squares(void **state)
 {
     (void)state;
