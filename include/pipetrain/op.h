@@ -117,7 +117,7 @@ pt_op_kind pt_op_find(const char *name);
 /* Sets an attribute from its one or two values, already range-checked against its row. */
 void pt_op_set(pt_op *op, const char *attribute, const double values[2]);
 
-/* Gives every attribute its fallback. */
+/* Gives every attribute its fallback; all else of the op stays as it is, zero as a rule. */
 void pt_op_defaults(pt_op *op, pt_op_kind kind);
 
 /* Checks the inputs against the kind and sets op->out (and a pool's stride, when it is 0, to its

@@ -31,7 +31,7 @@ static pt_backend *open_clock(void)
 static pt_op linear(uint32_t layer)
 {
     pt_error err = {PT_OK, ""};
-    pt_op op;
+    pt_op op = {0};
     pt_op_defaults(&op, PT_OP_LINEAR);
     op.n_inputs = 1;
     op.in[0] = (pt_shape){.ndim = 1, .dims = {4}};
@@ -220,7 +220,7 @@ static void test_every_layer_is_called(void **state)
     (void)state;
     pt_error err = {PT_OK, ""};
     pt_backend *b = open_clock();
-    pt_op op;
+    pt_op op = {0};
     pt_op_defaults(&op, PT_OP_FLATTEN);
     op.n_inputs = 1;
     op.in[0] = (pt_shape){.ndim = 3, .dims = {2, 2, 2}};
