@@ -12,6 +12,7 @@
  *                    the ops: a pt_cuda_kind each
  *   cuda_loss.c cuda_flat.c    losses and flat buffers
  *   cuda.c           the row: open, close, plan, build, dispatch
+ *   cuda_load.c      in the program, not in the module: the way to the row
  *
  * Every planned value is (rows, channels) of the type that the precision says: images are NHWC,
  * vectors flat. Only values from outside are plain fp32 NCHW; the dispatcher moves them into a room
