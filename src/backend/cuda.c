@@ -100,7 +100,6 @@ static pt_status open_parts(pt_cuda *cuda, pt_error *err)
     PT_TRY(pt_cuda_lanes_open(cuda, err));
     PT_TRY(pt_cuda_host_new(&cuda->base, sizeof *cuda->host_sum, &sum, err));
     cuda->host_sum = sum;
-    PT_TRY(pt_cuda_need_scratch(cuda, pt_cuda_squares_scratch(), err));
     PT_TRY(pt_cuda_convs_open(/*device_json=*/NULL, &cuda->convs, err));
     return pt_cuda_gemms_open(PT_CUDA_GEMM_WORKSPACE, &cuda->gemms, err);
 }
@@ -203,6 +202,16 @@ static void plan_ports(pt_cuda_kernel *k)
     k->base.shared_bytes = end;
 }
 
+/* Losses and sums find room where kernels do: it is asked for with the kernels, so that it is
+ * predicted and reserved with theirs. */
+static void plan_sums(pt_cuda_kernel *k)
+{
+    const size_t asked[] = {pt_cu_loss_bytes(k->base.samples), pt_cuda_squares_bytes()};
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++)
+        if (asked[i] > k->base.shared_bytes)
+            k->base.shared_bytes = asked[i];
+}
+
 static void release_kernel(pt_kernel *kernel)
 {
     pt_cuda_kernel *k = (pt_cuda_kernel *)kernel;
@@ -240,8 +249,7 @@ static pt_status plan(pt_backend *b, const pt_op *op, int samples, pt_mode mode,
         return status;
     }
     plan_ports(k);
-    if (pt_cu_loss_bytes(samples) > cuda->scratch_wanted)
-        cuda->scratch_wanted = pt_cu_loss_bytes(samples);
+    plan_sums(k);
     *ret_kernel = &k->base;
     return PT_OK;
 }
@@ -249,13 +257,11 @@ static pt_status plan(pt_backend *b, const pt_op *op, int samples, pt_mode mode,
 static pt_status build(pt_kernel *kernel, pt_error *err)
 {
     pt_cuda_kernel *k = (pt_cuda_kernel *)kernel;
-    pt_cuda *cuda = pt_cuda_of(k);
     if (kernel->built)
         return PT_OK;
     if (k->kind->build)
         PT_TRY(k->kind->build(k, err));
-    PT_TRY(pt_cuda_need_rooms(cuda, kernel->shared_bytes, err));
-    PT_TRY(pt_cuda_need_scratch(cuda, cuda->scratch_wanted, err));
+    PT_TRY(pt_cuda_need_rooms(pt_cuda_of(k), kernel->shared_bytes, err));
     kernel->built = true;
     return PT_OK;
 }

@@ -19,8 +19,8 @@
  * before a kind sees them, so that kinds know one layout.
  *
  * Kernels, losses and flat maths go to the compute lane. Temporaries live within one call; they lie
- * in the rooms, one block of the backend that each kernel divides as it likes, and that the order
- * of the compute lane protects. */
+ * in the rooms, one block of the backend that each kernel, loss or sum divides as it likes, and
+ * that the order of the compute lane protects. */
 #ifndef PIPETRAIN_BACKEND_CUDA_H
 #define PIPETRAIN_BACKEND_CUDA_H
 
@@ -57,10 +57,7 @@ typedef struct pt_cuda {
     size_t rooms_bytes;
     int kernels; /* planned and not yet released: the last one takes the rooms along */
 
-    /* For sums over flat buffers and losses; not from dev_new. */
-    char *scratch;
-    size_t scratch_bytes, scratch_wanted;
-    double *host_sum;
+    double *host_sum; /* of pt_cuda_sum_of_squares */
 } pt_cuda;
 
 /* ---- errors -----------------------------------------------------------------------------------
@@ -83,8 +80,6 @@ void pt_cuda_memory(const pt_backend *b, size_t *ret_now, size_t *ret_peak);
 /* Makes the rooms at least that large; what they held is lost. */
 pt_status pt_cuda_need_rooms(pt_cuda *cuda, size_t bytes, pt_error *err);
 void pt_cuda_free_rooms(pt_cuda *cuda);
-/* The same for the scratch block. */
-pt_status pt_cuda_need_scratch(pt_cuda *cuda, size_t bytes, pt_error *err);
 /* Everything that is left, on closing. */
 void pt_cuda_free_all(pt_cuda *cuda);
 
@@ -162,8 +157,8 @@ pt_status pt_cuda_axpby(pt_backend *b, size_t n, float a, const float *x, float 
                         float *out, pt_error *err);
 pt_status pt_cuda_sum_of_squares(pt_backend *b, size_t n, const float *x, double *ret_sum,
                                  pt_error *err);
-/* What that asks of the scratch block. */
-size_t pt_cuda_squares_scratch(void);
+/* What that asks of the rooms. */
+size_t pt_cuda_squares_bytes(void);
 pt_status pt_cuda_sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *theta, float *velocity,
                       const float *gradient, const pt_foresight *foresight, pt_error *err);
 pt_status pt_cuda_adam(pt_backend *b, size_t n, const pt_adam *rule, float *theta, float *m,

@@ -11,7 +11,7 @@ pt_status pt_cuda_axpby(pt_backend *b, size_t n, float a, const float *x, float 
 /* The sum stands first, the partial sums behind it. */
 enum { SUM_BYTES = 256 };
 
-size_t pt_cuda_squares_scratch(void)
+size_t pt_cuda_squares_bytes(void)
 {
     return SUM_BYTES + pt_cu_squares_bytes();
 }
@@ -21,8 +21,9 @@ pt_status pt_cuda_sum_of_squares(pt_backend *b, size_t n, const float *x, double
 {
     pt_cuda *cuda = (pt_cuda *)b;
     cudaStream_t s = cuda->lane[PT_LANE_COMPUTE];
-    double *sum = (double *)cuda->scratch;
-    PT_TRY(pt_cuda_check(pt_cu_sum_of_squares(s, n, x, cuda->scratch + SUM_BYTES, sum), NULL,
+    PT_TRY(pt_cuda_need_rooms(cuda, pt_cuda_squares_bytes(), err));
+    double *sum = (double *)cuda->rooms;
+    PT_TRY(pt_cuda_check(pt_cu_sum_of_squares(s, n, x, cuda->rooms + SUM_BYTES, sum), NULL,
                          "pt_cu_sum_of_squares", err));
     PT_TRY(
         pt_cuda_check(cudaMemcpyAsync(cuda->host_sum, sum, sizeof *sum, cudaMemcpyDeviceToHost, s),

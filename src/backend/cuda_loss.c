@@ -8,9 +8,9 @@ pt_status pt_cuda_loss(pt_backend *b, const pt_loss *loss, const pt_loss_args *a
     const pt_cuda_layout *layout = (const pt_cuda_layout *)args->layout;
     if (layout->channels_last)
         return pt_fail(err, PT_EINTERNAL, "a loss of predictions that are images");
-    PT_TRY(pt_cuda_need_scratch(cuda, pt_cu_loss_bytes(args->samples), err));
+    PT_TRY(pt_cuda_need_rooms(cuda, pt_cu_loss_bytes(args->samples), err));
     return pt_cuda_check(pt_cu_loss(cuda->lane[PT_LANE_COMPUTE], layout->type, loss, args->samples,
                                     args->dev_y, args->dev_label, args->dev_target, args->scale,
-                                    args->dev_d_y, args->host_result, cuda->scratch),
+                                    args->dev_d_y, args->host_result, cuda->rooms),
                          NULL, "pt_cu_loss", err);
 }

@@ -16,9 +16,9 @@
 
 #include "pipetrain/arena.h"
 
-/* GRAIN: as cudaMalloc aligns. SLACK: for 16,384 blocks. One part in LIBRARIES of the device is
- * left to the libraries, which load the code of a kernel when it is first called. */
-enum { GRAIN = 256, SLACK = 4 << 20, LIBRARIES = 256 << 20 };
+/* GRAIN: as cudaMalloc aligns; it takes whole PIECEs of the device. SLACK: for 16,384 blocks.
+ * LIBRARIES are left to the libraries, which load the code of a kernel when it is first called. */
+enum { GRAIN = 256, PIECE = 2 << 20, SLACK = 4 << 20, LIBRARIES = 256 << 20 };
 
 struct pt_cuda_block {
     char *at;
@@ -88,19 +88,21 @@ pt_status pt_cuda_reserve(pt_backend *b, size_t bytes, size_t *ret_free, pt_erro
         return too_little(cuda, bytes, there, err);
     arena_free(cuda);
     cudaError_t error = cudaMalloc(&arena, round_up(bytes) + SLACK);
-    if (error == cudaErrorMemoryAllocation) { /* another process may have been faster */
-        there = device_free(cuda);
+    if (error != cudaErrorMemoryAllocation)
+        PT_TRY(pt_cuda_check(error, NULL, "cudaMalloc", err));
+    cuda->arena = arena;
+    cuda->arena_bytes = arena ? round_up(bytes) + SLACK : 0;
+    /* Another process may have been faster, or as fast: both then had their piece, and together
+     * left the libraries too little. */
+    there = device_free(cuda);
+    if (there + PIECE < bytes) {
+        (void)cudaGetLastError();
+        arena_free(cuda);
         if (ret_free)
             *ret_free = there;
-        if (bytes > there) {
-            (void)cudaGetLastError();
-            return too_little(cuda, bytes, there, err);
-        }
+        return too_little(cuda, bytes, there, err);
     }
-    PT_TRY(pt_cuda_check(error, NULL, "cudaMalloc", err));
-    cuda->arena = arena;
-    cuda->arena_bytes = round_up(bytes) + SLACK;
-    return PT_OK;
+    return pt_cuda_check(error, NULL, "cudaMalloc", err);
 }
 
 /* Where the blocks must end. */
@@ -220,7 +222,7 @@ void pt_cuda_dev_free(pt_backend *b, void *dev)
     free(block);
 }
 
-/* ---- rooms and scratch ---------------------------------------------------------------------- */
+/* ---- rooms ---------------------------------------------------------------------------------- */
 
 void pt_cuda_free_rooms(pt_cuda *cuda)
 {
@@ -262,19 +264,6 @@ pt_status pt_cuda_need_rooms(pt_cuda *cuda, size_t bytes, pt_error *err)
     return PT_OK;
 }
 
-pt_status pt_cuda_need_scratch(pt_cuda *cuda, size_t bytes, pt_error *err)
-{
-    void *scratch = NULL;
-    if (bytes <= cuda->scratch_bytes)
-        return PT_OK;
-    PT_TRY(pt_cuda_check(cudaMalloc(&scratch, round_up(bytes)), NULL, "cudaMalloc", err));
-    if (cuda->scratch)
-        (void)cudaFree(cuda->scratch); /* waits for those who use it */
-    cuda->scratch = scratch;
-    cuda->scratch_bytes = bytes;
-    return PT_OK;
-}
-
 void pt_cuda_free_all(pt_cuda *cuda)
 {
     while (cuda->blocks)
@@ -283,8 +272,6 @@ void pt_cuda_free_all(pt_cuda *cuda)
         pt_cuda_dev_free(&cuda->base, cuda->loose->at);
     pt_cuda_free_rooms(cuda);
     arena_free(cuda);
-    if (cuda->scratch)
-        (void)cudaFree(cuda->scratch);
     if (cuda->host_sum)
         (void)cudaFreeHost(cuda->host_sum);
 }

@@ -29,8 +29,31 @@ static pt_status between_ops(void *context, pt_error *err)
 /* ---- life -------------------------------------------------------------------------------------
  */
 
+/* Links edge by edge, so that both ends come to each in the same order. */
+static const struct {
+    int link, from, to; /* seen from a rank */
+} edges[LINKS] = {{ACTS_IN, -1, 0}, {GRADS_OUT, 0, -1}, {ACTS_OUT, 0, 1}, {GRADS_IN, 1, 0}};
+
+/* False: there is no such neighbour. */
+static bool spec_of(const pt_engine *e, int edge, pt_link_spec *ret_spec)
+{
+    int rank = pt_world_rank(e->spec.world), size = pt_world_size(e->spec.world);
+    int from = rank + edges[edge].from, to = rank + edges[edge].to;
+    if (from < 0 || to < 0 || from >= size || to >= size)
+        return false;
+    *ret_spec = (pt_link_spec){
+        .from = from,
+        .to = to,
+        .slots = e->spec.link_slots,
+        .slot_bytes = pt_stage_message_bytes(e->spec.stage, from > rank || to > rank),
+        .blocking = e->spec.blocking_sends,
+        .buffer = e->buffers[edges[edge].link],
+    };
+    return true;
+}
+
 /* Memory and events of a link's slots. */
-static pt_status new_slots(pt_engine *e, int link, pt_link_spec *spec, pt_error *err)
+static pt_status new_slots(pt_engine *e, int link, const pt_link_spec *spec, pt_error *err)
 {
     pt_backend *b = e->spec.backend;
     size_t n = (size_t)spec->slots, bytes = n * spec->slot_bytes;
@@ -38,7 +61,6 @@ static pt_status new_slots(pt_engine *e, int link, pt_link_spec *spec, pt_error 
                                 : b->row->host_new(b, bytes, &e->buffers[link], err));
     if (e->spec.device_links)
         PT_TRY(b->row->finish(b, err)); /* MPI knows no lanes: its bytes come after the zeros */
-    spec->buffer = e->buffers[link];
     e->slot_events[link] = calloc(n, sizeof *e->slot_events[link]);
     if (!e->slot_events[link])
         return pt_fail(err, PT_ENOMEM, "no memory for a link");
@@ -58,33 +80,14 @@ static void free_slots(pt_engine *e, int link)
     free(e->slot_events[link]);
 }
 
-/* Links are opened edge by edge, so that both ends come to each in the same order. */
+/* All memory is there before the first meeting: a rank that lacks some would leave its neighbour
+ * waiting. */
 static pt_status open_links(pt_engine *e, pt_error *err)
 {
-    int rank = pt_world_rank(e->spec.world), size = pt_world_size(e->spec.world);
-    const struct {
-        int link, from, to;
-    } order[] = {
-        {ACTS_IN, rank - 1, rank},
-        {GRADS_OUT, rank, rank - 1},
-        {ACTS_OUT, rank, rank + 1},
-        {GRADS_IN, rank + 1, rank},
-    };
-    for (int i = 0; i < LINKS; i++) {
-        int from = order[i].from, to = order[i].to;
-        if (from < 0 || to < 0 || from >= size || to >= size)
-            continue;
-        bool behind = from > rank || to > rank;
-        pt_link_spec spec = {
-            .from = from,
-            .to = to,
-            .slots = e->spec.link_slots,
-            .slot_bytes = pt_stage_message_bytes(e->spec.stage, behind),
-            .blocking = e->spec.blocking_sends,
-        };
-        PT_TRY(new_slots(e, order[i].link, &spec, err));
-        PT_TRY(pt_link_open(e->spec.world, &spec, &e->links[order[i].link], err));
-    }
+    pt_link_spec spec;
+    for (int i = 0; i < LINKS; i++)
+        if (spec_of(e, i, &spec))
+            PT_TRY(pt_link_open(e->spec.world, &spec, &e->links[edges[i].link], err));
     return PT_OK;
 }
 
@@ -97,6 +100,10 @@ static pt_status allocate(pt_engine *e, pt_error *err)
     e->outputs = pt_engine_is_last(e) ? calloc(outputs, sizeof *e->outputs) : NULL;
     if (!e->timings || (pt_engine_is_last(e) && !e->outputs))
         return pt_fail(err, PT_ENOMEM, "no memory for the engine");
+    pt_link_spec link;
+    for (int i = 0; i < LINKS; i++)
+        if (spec_of(e, i, &link))
+            PT_TRY(new_slots(e, edges[i].link, &link, err));
     PT_TRY(pt_flights_new(e, err));
     return pt_results_new(e, err);
 }

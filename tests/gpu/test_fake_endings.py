@@ -42,6 +42,7 @@ FAULTS = (
 OPENING = (
     ("allocation:4@1", MEMORY),
     ("allocation:12@1", MEMORY),
+    ("allocation:13@1", MEMORY),
     ("handle:20@0", MEMORY),
     ("copy:2@1", COPIES),
     ("launch:10@0", KERNELS),
@@ -95,7 +96,7 @@ class Endings(fake_program.Case):
 
     def test_failure_of_the_reservation(self):
         """The device has the memory and does not give it: no micro-batch is recommended."""
-        ended = self.run_small(1, {"fail": "allocation:3"})
+        ended = self.run_small(1, {"fail": "allocation:2"})
         self.assert_one_message(ended, 1, MEMORY)
         self.assertNotIn("that fits", ended.err[0])
 

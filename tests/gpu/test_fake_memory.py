@@ -10,8 +10,6 @@ import fake_program  # first: it finds the modules below
 import tap
 
 MIB = 1 << 20
-# More than a rank takes beside its stage's memory: for its backend, and for rounding.
-BESIDE = 5 * MIB
 LARGE = 64
 LENET5 = {
     "samples": LARGE,
@@ -21,6 +19,9 @@ LENET5 = {
     "schedule": "async",
 }
 GRAIN = 256  # of blocks, on devices
+PIECE = 2 * MIB  # of a device: what a look at its free memory may be wrong by
+SLACK = 4 * MIB  # of the arena, for rounding its blocks up to grains
+BESIDE = SLACK + 4 * GRAIN  # more than a rank takes beside its stage's memory
 LIBRARIES = 256 * MIB  # what is left to them on a device
 PAGE = 4096  # of what processes share
 ROUNDING = 4 * GRAIN  # bytes by which sums of a few blocks may differ
@@ -105,6 +106,15 @@ class Memory(fake_program.Case):
             self.stages(1, "lenet5", {"memory": enough + more}, **LENET5)
         self.refuse(1, {"memory": enough - GRAIN})
 
+    def test_one_arena(self):
+        """A run never has more of its device than what was predicted, with the slack."""
+        for clip in (0, 1):  # whose sums of squares want memory as well
+            fake = self.share()
+            (stage,) = self.stages(1, "lenet5", fake, **{**LENET5, "schedule": "1f1b", "clip": clip})
+            (taken,) = self.most(1)
+            predicted = -(-stage["predicted_bytes"] // GRAIN) * GRAIN
+            self.assertEqual(taken, predicted + SLACK)
+
     # ---- several ranks, one device ------------------------------------------------------------
 
     def share(self, **fake):
@@ -134,11 +144,12 @@ class Memory(fake_program.Case):
             self.assert_one_message(ended, 2, rf"error: rank \d: .*{REFUSED}")
 
     def test_a_smaller_micro_batch_for_two(self):
-        stages = self.stages(2, "lenet5", **LENET5)
-        both = sum(stage["peak_bytes"] for stage in stages)
-        fake = self.share(memory=both + BESIDE + 2 * MIB + LIBRARIES)
-        *_, fits = self.refuse(2, fake)
-        self.stages(2, "lenet5", self.share(**fake), **{**LENET5, "micro_batch": fits})
+        """Whoever is second, or both at once: more than a piece is missing."""
+        sized = {**LENET5, "samples": 2 * LARGE, "batch": 2 * LARGE, "micro_batch": 2 * LARGE}
+        both = sum(stage["peak_bytes"] for stage in self.stages(2, "lenet5", **sized))
+        fake = self.share(memory=both + 2 * SLACK + LIBRARIES - PIECE - MIB // 2)
+        *_, fits = self.refuse(2, fake, **sized)
+        self.stages(2, "lenet5", self.share(**fake), **{**sized, "micro_batch": fits})
 
     def test_devices_by_local_rank(self):
         """Four ranks on two devices: 0 and 2 on the first, 1 and 3 on the second."""
