@@ -1,0 +1,46 @@
+/* Texts of partition files, for tests that add to them. */
+#ifndef PIPETRAIN_TESTS_PARTITION_TEXTS_H
+#define PIPETRAIN_TESTS_PARTITION_TEXTS_H
+
+#include <string.h>
+
+#include "suite.h"
+
+#include "pipetrain/partition.h"
+
+/* A sound file up to its layers (4 lines). */
+#define HEAD                                                                                       \
+    "name: tiny\n"                                                                                 \
+    "input: {shape: [2, 8, 8]}\n"                                                                  \
+    "# a remark\n"                                                                                 \
+    "layers:\n"
+#define CONV "  - {name: conv, kind: conv2d, features: 4, kernel: 3, padding: 1}\n"
+#define TAIL                                                                                       \
+    "  - {name: flat, kind: flatten}\n"                                                            \
+    "  - {name: fc, kind: linear, features: 3}\n"
+
+/* One with a block, up to its layers. */
+#define RESIDUAL                                                                                   \
+    "name: tiny\n"                                                                                 \
+    "input: {shape: [4, 8, 8]}\n"                                                                  \
+    "blocks:\n"                                                                                    \
+    "  res:\n"                                                                                     \
+    "    parameters: [out, k, project]\n"                                                          \
+    "    layers:\n"                                                                                \
+    "      - {name: conv1, kind: conv2d, features: $out, kernel: $k, padding: [1, 0]}\n"           \
+    "      - {name: skip, kind: conv2d, features: $out, kernel: 1, inputs: [\"@\"], when: "        \
+    "$project}\n"                                                                                  \
+    "      - {name: sum, kind: add, inputs: [conv1, skip]}\n"                                      \
+    "layers:\n"
+
+/* Of a sound text. */
+static inline pt_partition *parse(const char *text)
+{
+    pt_error err = {0};
+    pt_partition *p = NULL;
+
+    assert_ok(pt_partition_parse("t.yaml", text, strlen(text), &p, &err), &err);
+    return p;
+}
+
+#endif
