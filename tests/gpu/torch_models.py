@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """ResNet-50 and WRN-28-10 in PyTorch, trained on made-up images that lie on the device: what
-tools/gpu-check compares pipetrain's speed with. Prints one JSON object.
+tools/gpu-check compares pipetrain's speed with. Prints one JSON object for each mode, as soon as it
+is measured.
 
 Everything that makes PyTorch fast without touching the model is on: channels-last, cuDNN's own
 search for algorithms, TF32 or autocast to bf16, `set_to_none`. No image is loaded or copied.
+With --stretches=0 nothing is measured: that fills the cache of torch.compile.
 
 ResNet-50: K. He et al., "Deep residual learning for image recognition", CVPR 2016, with the stride
 in the 3x3 convolution, as torchvision has it. WRN-28-10: S. Zagoruyko, N. Komodakis, "Wide residual
@@ -11,9 +13,12 @@ networks", BMVC 2016, for 10 classes.
 """
 
 import argparse
+import gc
 import json
 import sys
 import time
+
+BEGIN = time.perf_counter()
 
 import torch
 from torch import nn
@@ -99,7 +104,7 @@ def make(name):
     return model
 
 
-def trainer(options, model):
+def trainer(options, mode, model):
     """A function that trains one step on the same images and returns the loss, unread."""
     _, _, image, classes = MODELS[options.model]
     image = (image[0], options.size or image[1], options.size or image[2])
@@ -107,12 +112,12 @@ def trainer(options, model):
     x = x.contiguous(memory_format=torch.channels_last)
     y = torch.randint(classes, (options.batch,), device=options.device)
     rule = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
-    run = torch.compile(model) if options.mode == "compile" else model
+    network = torch.compile(model) if mode == "compile" else model
 
     def step():
         rule.zero_grad(set_to_none=True)
         with torch.autocast(options.device, torch.bfloat16, enabled=options.precision == "bf16"):
-            loss = functional.cross_entropy(run(x), y)
+            loss = functional.cross_entropy(network(x), y)
         loss.backward()
         rule.step()
         return loss
@@ -121,12 +126,16 @@ def trainer(options, model):
 
 
 def measure(options, step):
-    """Images a second of every stretch, and the last loss."""
+    """Seconds of the first step, images a second of every stretch, and the last loss."""
     def wait():
         if options.device == "cuda":
             torch.cuda.synchronize()
 
-    for _ in range(options.warm_up):
+    begin = time.perf_counter()
+    loss = step()
+    wait()
+    first_s = time.perf_counter() - begin
+    for _ in range(options.warm_up - 1):
         loss = step()
     rates = []
     for _ in range(options.stretches):
@@ -136,16 +145,56 @@ def measure(options, step):
             loss = step()
         wait()
         rates.append(options.batch * options.stretch / (time.perf_counter() - begin))
-    return rates, loss.item()
+    return first_s, rates, loss.item()
+
+
+def run(options, mode):
+    """Makes the model anew and measures it; the result as a dictionary. What it took of the device
+    is free again afterwards."""
+    torch.manual_seed(1)
+    model = make(options.model).to(options.device, memory_format=torch.channels_last).train()
+    try:
+        first_s, rates, loss = measure(options, trainer(options, mode, model))
+    except RuntimeError as error:
+        if "out of memory" not in str(error):
+            raise
+        sys.exit(f"{mode}: out of memory with a batch of {options.batch}")
+    if loss != loss:
+        sys.exit(f"{mode}: the loss is not a number")
+    return {"mode": mode, "images_per_s": rates, "loss": loss, "batch": options.batch,
+            "precision": options.precision, "first_step_s": first_s}
+
+
+def set_up(options):
+    torch.backends.cudnn.benchmark = True
+    tf32 = options.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    if "compile" in options.modes:
+        if not hasattr(torch, "compile"):
+            sys.exit(f"PyTorch {torch.__version__} has no torch.compile; 2.0 and later have it")
+        # Kernels that are chosen by timing them are chosen here, by each process for itself: one
+        # that only fills the cache shares the device, and its timings would mislead.
+        import torch._inductor.config as inductor
+        if hasattr(inductor, "autotune_local_cache"):
+            inductor.autotune_local_cache = False
+
+
+def modes(text):
+    found = text.split(",")
+    if not found or len(set(found)) < len(found) or set(found) - {"eager", "compile"}:
+        raise argparse.ArgumentTypeError("eager, compile, or eager,compile")
+    return found
 
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--model", choices=MODELS, required=True)
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="bf16")
-    parser.add_argument("--mode", choices=("eager", "compile"), default="eager")
+    parser.add_argument("--modes", type=modes, default=["eager"], metavar="eager,compile",
+                        help="one after the other")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--warm-up", type=int, default=10, help="steps that are not counted")
+    parser.add_argument("--warm-up", type=int, default=10, help="steps that are not counted, ≥ 1")
     parser.add_argument("--stretches", type=int, default=5)
     parser.add_argument("--stretch", type=int, default=8, help="steps of a stretch")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
@@ -155,23 +204,17 @@ def parse():
 
 def main():
     options = parse()
-    if options.mode == "compile" and not hasattr(torch, "compile"):
-        sys.exit(f"PyTorch {torch.__version__} has no torch.compile; 2.0 and later have it")
-    torch.manual_seed(1)
-    torch.backends.cudnn.benchmark = True
-    tf32 = options.precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.backends.cudnn.allow_tf32 = tf32
-    model = make(options.model).to(options.device, memory_format=torch.channels_last).train()
-    rates, loss = measure(options, trainer(options, model))
-    if loss != loss:
-        sys.exit("the loss is not a number")
-    print(json.dumps({
-        "images_per_s": rates, "loss": loss, "mode": options.mode, "batch": options.batch,
-        "precision": options.precision, "pytorch": torch.__version__,
+    set_up(options)
+    facts = {
+        "import_s": time.perf_counter() - BEGIN, "pytorch": torch.__version__,
         "cudnn": torch.backends.cudnn.version(),
         "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
-    }))
+    }
+    for mode in options.modes:
+        print(json.dumps({**run(options, mode), **facts}), flush=True)
+        gc.collect()
+        if options.device == "cuda":
+            torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

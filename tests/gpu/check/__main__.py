@@ -4,6 +4,7 @@ import argparse
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import time
 
@@ -12,15 +13,21 @@ import machine
 import report
 import runner
 import steps
+import timetable
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 NO_DEVICE = 77  # what test harnesses take for "skipped"
-TOTAL_S = 470  # eight minutes, less what starting and reporting take
+INTERRUPTED = 130
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 ABOUT = """\
 Proves and measures the CUDA backend on a machine with a GPU, in under eight minutes: builds from
-source in build-gpu/, runs its steps (--list), most important first, prints a table, and writes one
-JSON file, tests/gpu/results/DATE-DEVICE.json.
+source in build-gpu/, runs its steps (--list), prints a table, and writes one JSON file,
+tests/gpu/results/DATE-DEVICE.json.
+
+Proofs run a few at a time, and beside them torch.compile fills its cache; measurements begin when
+all of these have ended, and run alone: ours, PyTorch eager and compiled, ours again. A batch that
+does not fit one side is made smaller for both.
 """
 
 MORE = """\
@@ -35,13 +42,13 @@ machine lacks can be brought along:
 Examples
   tools/gpu-check                             everything
   tools/gpu-check --only ops-bf16,kernels     the build and these
-  tools/gpu-check --skip compile              all but those whose names begin with compile
+  tools/gpu-check --skip compile              all, with PyTorch eager only
   tools/gpu-check --dry-run                   print the commands, run nothing; needs no GPU
 
 A step that the machine lacks something for, or the time, is reported as not run, with the reason.
 Exit status: 0 every correctness step that the machine can run passed (bars of speed that are not
 reached are printed, and fail nothing), 1 a step failed or there was no time for a correctness step,
-2 bad usage, 77 no GPU.
+2 bad usage, 77 no GPU, 130 interrupted (nothing of it goes on running).
 """
 
 
@@ -79,21 +86,27 @@ def parse(arguments):
         skip = names_of(options.skip) if options.skip else []
     except ValueError as error:
         parser.error(str(error))
-    if options.quick and not options.only:
-        skip += names_of(["compile"])
+    if options.quick:
+        skip += [name for name in names_of(["compile"]) if not options.only or name not in only]
+    needed = {name for step in steps.STEPS if step.name in only for name in step.needs}
     options.chosen = [step for step in steps.STEPS
-                      if (step.name in only and step.name not in skip) or step.name == "build"]
+                      if (step.name in {*only, *needed} and step.name not in skip)
+                      or step.name == "build"]
     options.partial = options.quick or len(options.chosen) < len(steps.STEPS)
     return options
 
 
 def say(text):
-    print(text, file=sys.stderr, flush=True)
+    # In one piece: several steps speak at a time.
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 def print_list():
     for step in steps.STEPS:
-        print(f"{step.name:<24} {step.kind:<12} at most {step.limit_s:>3.0f} s  {step.what}")
+        print(f"{step.name:<24} {step.kind:<12} about {step.about_s:>3.0f} s  {step.what}")
+    print(f"all of them, some at a time: about {timetable.planned_s(steps.STEPS):.0f} s of "
+          f"{timetable.TOTAL_S} s")
 
 
 def keep_or_clear(build, made_with):
@@ -121,7 +134,7 @@ def find_setup(options, device):
         shutil.rmtree(scratch, ignore_errors=True)
         deps.link_names(parts, links)
     python = deps.python_with_torch()
-    facts = machine.facts(ROOT, deps.toolkit(), parts, python, run_environment)
+    facts = machine.facts(ROOT, deps.toolkit(), parts, python, run_environment, device)
     return steps.Setup(
         root=ROOT, build=build, scratch=scratch, deps=unpacked,
         build_environment=build_environment, run_environment=run_environment, device=device,
@@ -129,7 +142,8 @@ def find_setup(options, device):
 
 
 def dry_run(options):
-    device = {"name": "(no device)", "memory_bytes": 80 * 2**30, "count": 0, "driver": None}
+    device = {"name": "(no device)", "memory_bytes": 80 * 2**30, "count": 0, "driver": None,
+              "capability": None}
     setup = find_setup(options, device)
     for step in options.chosen:
         lacking = step.lacks(setup)
@@ -143,21 +157,25 @@ def check(options, device):
     begin = time.monotonic()
     setup = find_setup(options, device)
     say(report.head(device, setup.facts))
-    run = runner.Runner(setup, TOTAL_S, say)
-    for step in options.chosen:
-        say(f"== {step.name}: {step.what}")
-        result = run.step(step)
+
+    def show(result):
         say(report.line(result))
         if result["verdict"] == runner.FAILED:
             say(result["reason"])
-            if step.name == "build":
-                run.broken = "the build failed"
-    value = report.document(device, setup.facts, run.results, time.monotonic() - begin,
-                            options.quick, options.partial, ROOT)
+
+    results = runner.Runner(setup, say, show, begin=begin).run(options.chosen)
+    value = report.document(device, setup.facts, results, timetable.planned_s(options.chosen),
+                            time.monotonic() - begin, options.quick, options.partial, ROOT)
     path = report.write(options.out or ROOT / "tests" / "gpu" / "results", value)
     print(report.table(value))
     print(f"written: {path}")
     return 0 if value["correct"] else 1
+
+
+def interrupt(signal_number, _):
+    for ending in ENDINGS:  # once is enough: what follows takes no time
+        signal.signal(ending, signal.SIG_IGN)
+    raise KeyboardInterrupt(signal.Signals(signal_number).name)
 
 
 def main(arguments):
@@ -172,10 +190,16 @@ def main(arguments):
         if device is None:
             print(f"gpu-check: {reason}; nothing was run")
             return NO_DEVICE
+        for ending in ENDINGS:
+            if signal.getsignal(ending) != signal.SIG_IGN:  # as nohup wants it
+                signal.signal(ending, interrupt)
         return check(options, device)
     except deps.Missing as missing:
         say(f"gpu-check: {missing}")
         return 1
+    except KeyboardInterrupt as ended:
+        say(f"gpu-check: ended by {ended}; nothing goes on running, nothing was written")
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ LEARNED = 0.1
 # Bars of the comparison with PyTorch and of the kernels; missing one is said, but fails nothing.
 WANTED_OF_EAGER = 1.0
 WANTED_OF_COPY = 0.8
+# Two runs of ours with PyTorch between them may differ by so much (a factor) before it is said.
+STEADY = 1.03
 
 
 class Wrong(Exception):
@@ -166,3 +168,9 @@ def batch_for(memory_bytes, batches):
     Both programs take the same one."""
     gib = (memory_bytes or 0) / 2**30
     return next((batch for least, batch in batches if gib >= least), batches[-1][1])
+
+
+def batch_that_fits(output):
+    """The batch that the program names when it refuses one as too large, or None."""
+    found = re.search(r"largest --micro-batch that fits is (\d+)", output)
+    return int(found[1]) if found else None

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 
 LIBCUDA = ("libcuda.so.1", "libcuda.so")
+CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 
 
 def output(command, environment=None):
@@ -44,7 +45,11 @@ def from_driver(load=ctypes.CDLL):
     name, size = ctypes.create_string_buffer(256), ctypes.c_size_t(0)
     cuda.cuDeviceGetName(name, 256, 0)
     cuda.cuDeviceTotalMem_v2(ctypes.byref(size), 0)
-    return {"name": name.value.decode(), "memory_bytes": size.value, "count": count.value}, None
+    capability = [ctypes.c_int(0), ctypes.c_int(0)]
+    for number, attribute in zip(capability, CAPABILITY):
+        cuda.cuDeviceGetAttribute(ctypes.byref(number), attribute, 0)
+    return {"name": name.value.decode(), "memory_bytes": size.value, "count": count.value,
+            "capability": "{0.value}.{1.value}".format(*capability)}, None
 
 
 def from_smi(run=output):
@@ -69,7 +74,7 @@ def find_device(driver=from_driver, smi=from_smi):
     second, why_second = smi()
     if first is None and second is None:
         return None, f"no GPU: {why_first}; {why_second}"
-    return {"driver": None, **(second or {}), **(first or {})}, None
+    return {"driver": None, "capability": None, **(second or {}), **(first or {})}, None
 
 
 # ---- versions ----------------------------------------------------------------------------------
@@ -79,6 +84,14 @@ def cuda_version(root):
     text = output([str(root / "bin" / "nvcc"), "--version"]) or ""
     found = re.search(r"release [\d.]+, V([\d.]+)", text)
     return found[1] if found else None
+
+
+def gpu_arch(root, capability):
+    """"90" for a device of capability "9.0" where this toolkit compiles for it, else None: then the
+    kernels are compiled for all architectures, and newer ones translate them."""
+    known = output([str(root / "bin" / "nvcc"), "--list-gpu-arch"]) or ""
+    arch = (capability or "").replace(".", "")
+    return arch if f"compute_{arch}" in known.split() else None
 
 
 def cudnn_version(include):
@@ -136,12 +149,13 @@ def meson_version():
         return output(["meson", "--version"])
 
 
-def facts(root, toolkit, parts, torch_python, run_environment):
+def facts(root, toolkit, parts, torch_python, run_environment, device):
     """Versions of everything, for the report. What is unknown is None."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": commit(root),
         "cuda": cuda_version(toolkit) if toolkit else None,
+        "gpu_arch": gpu_arch(toolkit, device.get("capability")) if toolkit else None,
         "cudnn": cudnn_version(parts["cudnn"][0]) if parts else None,
         "pytorch": torch_version(torch_python),
         "meson": meson_version(),

@@ -3,22 +3,27 @@
 import json
 import re
 
-from runner import CORRECT, FAILED, MEASURED, NOT_RUN, PASSED
+from runner import FAILED, MEASURED, NOT_RUN, PASSED, PREPARED
+from timetable import CORRECT
 
 SCHEMA = 1
-SIGNS = {PASSED: "✓", MEASURED: "✓", FAILED: "✗", NOT_RUN: "–"}
+SIGNS = {PASSED: "✓", MEASURED: "✓", PREPARED: "✓", FAILED: "✗", NOT_RUN: "–"}
 
 # Every object of the file: key -> the types that its value may have.
 NONE = type(None)
 NUMBER = (int, float)
 DOCUMENT = {"schema": (int,), "device": (dict,), "facts": (dict,), "quick": (bool,),
-            "partial": (bool,), "correct": (bool,), "seconds": NUMBER, "steps": (list,)}
-DEVICE = {"name": (str,), "driver": (str, NONE), "memory_bytes": (int, NONE), "count": (int,)}
-FACTS = {"date": (str,), "commit": (str, NONE), "cuda": (str, NONE), "cudnn": (str, NONE),
+            "partial": (bool,), "correct": (bool,), "planned_s": NUMBER, "seconds": NUMBER,
+            "steps": (list,)}
+DEVICE = {"name": (str,), "driver": (str, NONE), "memory_bytes": (int, NONE), "count": (int,),
+          "capability": (str, NONE)}
+FACTS = {"date": (str,), "commit": (str, NONE), "cuda": (str, NONE),
+         "gpu_arch": (str, NONE), "cudnn": (str, NONE),
          "pytorch": (str, NONE), "meson": (str, NONE), "mpi": (dict, NONE), "processor": (dict,)}
 RESULT = {"name": (str,), "what": (str,), "kind": (str,), "verdict": (str,), "reason": (str, NONE),
-          "out_of_time": (bool,), "seconds": NUMBER, "says": (str,), "figures": (dict,),
-          "bars": (list,), "commands": (list,)}
+          "out_of_time": (bool,), "planned_s": NUMBER, "began_s": NUMBER, "seconds": NUMBER,
+          "says": (str,), "figures": (dict,), "bars": (list,), "commands": (list,),
+          "changes": (list,)}
 BAR = {"what": (str,), "value": NUMBER, "wanted": NUMBER, "met": (bool,)}
 
 
@@ -49,9 +54,10 @@ def without_root(value, root):
     return value
 
 
-def document(device, facts, results, seconds, quick, partial, root):
+def document(device, facts, results, planned_s, seconds, quick, partial, root):
     return {"schema": SCHEMA, "device": device, "facts": facts, "quick": quick,
-            "partial": partial, "correct": correct(results), "seconds": round(seconds, 1),
+            "partial": partial, "correct": correct(results), "planned_s": round(planned_s, 1),
+            "seconds": round(seconds, 1),
             "steps": without_root(results, root)}
 
 
@@ -84,7 +90,7 @@ def check(value):
             continue
         if result["verdict"] not in SIGNS:
             found.append(f"step {at}: unknown verdict {result['verdict']!r}")
-        if (result["reason"] is None) != (result["verdict"] in (PASSED, MEASURED)):
+        if (result["reason"] is None) != (result["verdict"] in (PASSED, MEASURED, PREPARED)):
             found.append(f"step {at}: a reason stands with what failed or was not run, only")
         for bar in result["bars"]:
             found += mistakes(bar, BAR, f"step {at}, bar")
@@ -151,8 +157,9 @@ def verdict(results):
     ):
         if chosen:
             lines.append(f"{words}: {', '.join(chosen)}")
-    counts = [sum(r["verdict"] == v for r in results) for v in (PASSED, MEASURED, FAILED, NOT_RUN)]
-    lines.append("{} passed, {} measured, {} failed, {} not run".format(*counts))
+    counts = {v: sum(r["verdict"] == v for r in results)
+              for v in (PASSED, PREPARED, MEASURED, FAILED, NOT_RUN)}
+    lines.append(", ".join(f"{count} {v}" for v, count in counts.items()))
     return lines
 
 
@@ -162,4 +169,5 @@ def table(value):
     bars = [bar for result in results for bar in result["bars"]]
     if bars:
         lines += ["", "bars:", *map(bar_line, bars)]
-    return "\n".join([*lines, "", *verdict(results)])
+    times = f"{value['seconds']:.0f} s, planned {value['planned_s']:.0f} s"
+    return "\n".join([*lines, "", *verdict(results), times])

@@ -1,14 +1,19 @@
 """The steps that measure: kernels against the copy rate, training against PyTorch, links.
 
 Ours and PyTorch take turns (ours, PyTorch, ours) on the same device with the same batch; what
-counts is the median over stretches of steps, after steps that are left out.
+counts is the median over stretches of steps, after steps that are left out. Nothing else runs
+meanwhile.
 """
 
 import statistics
 
 import deps
 import judge
-from runner import SPEED, Command, Outcome, Step
+import versus
+from processes import Command
+from runner import Outcome, Step
+from timetable import ABOUT_S, PREPARATION, SPEED
+from versus import Case
 
 # (least memory in GiB, batch), falling
 BATCHES = {
@@ -18,18 +23,15 @@ BATCHES = {
 SHAPES = {"resnet-50": (3, 224, 224, 1000), "wrn-28-10": (3, 32, 32, 10)}
 BATCHES_OF_IMAGES = 4  # different batches in the file of images
 MOST_EPOCHS = 1000  # the steps end a run, not these
-WARM_UP, STRETCHES, STRETCH = 10, 5, 8  # steps left out; stretches; steps of each
+WARM_UP, STRETCHES, STRETCH = 8, 5, 4  # steps left out; stretches; steps of each
 QUICK_STRETCHES, QUICK_STRETCH = 3, 4
-MEASURED = (("resnet-50", "bf16"), ("wrn-28-10", "bf16"), ("resnet-50", "tf32"),
-            ("wrn-28-10", "tf32"))
+TURNS = ("ours-1", "ours-2")
+CASES = tuple(Case(model, precision, BATCHES[model])
+              for precision in ("bf16", "tf32") for model in BATCHES)
 
 
 def stretches(setup):
     return (QUICK_STRETCHES, QUICK_STRETCH) if setup.quick else (STRETCHES, STRETCH)
-
-
-def batch(setup, model):
-    return judge.batch_for(setup.device.get("memory_bytes"), BATCHES[model])
 
 
 def summary(rates):
@@ -48,114 +50,100 @@ def lacks_ranks(setup):
     return None
 
 
+# ---- images ------------------------------------------------------------------------------------
+
+
+def images_file(setup, model):
+    return setup.scratch / "images" / f"{model}.safetensors"
+
+
+def make_images(setup, model, size, path):
+    return setup.python("check/make_images.py", path, BATCHES_OF_IMAGES * size, *SHAPES[model])
+
+
+def plan_images(setup):
+    setup.folder("images")
+    # All cases of a model begin with the same batch.
+    return [Command(case.model, make_images(setup, case.model, case.planned_batch(setup),
+                                            images_file(setup, case.model)),
+                    setup.run_environment)
+            for case in CASES[:len(BATCHES)]]
+
+
 # ---- training ----------------------------------------------------------------------------------
 
 
-def ours(setup, model, precision, folder, label, size=None, pieces=1):
+def ours(setup, model, precision, folder, label, size, pieces=1, images=None):
     """Images lie in a file as bytes: loading and copying them counts."""
     count, length = stretches(setup)
-    size = size or batch(setup, model)
     return [setup.program("pipetrain"), setup.partition(model), "--backend=cuda",
-            f"--precision={precision}", "--dataset=arrays", f"--data={folder}/images.safetensors",
-            "--crop=0", "--flip=off", "--schedule=1f1b", "--optimizer=sgd", "--lr=0.01",
-            "--momentum=0.9", "--weight-decay=1e-4", "--lr-schedule=constant", "--warmup=0",
-            f"--batch={size}", f"--micro-batch={size // pieces}", f"--epochs={MOST_EPOCHS}",
+            f"--precision={precision}", "--dataset=arrays",
+            f"--data={images or images_file(setup, model)}", "--crop=0", "--flip=off",
+            "--schedule=1f1b", "--optimizer=sgd", "--lr=0.01", "--momentum=0.9",
+            "--weight-decay=1e-4", "--lr-schedule=constant", "--warmup=0", f"--batch={size}",
+            f"--micro-batch={size // pieces}", f"--epochs={MOST_EPOCHS}",
             f"--steps={WARM_UP + count * length}", "--eval-every=0", "--progress=off",
             f"--timing={folder}/{label}.csv", f"--summary={folder}/{label}.json"]
 
 
-def make_images(setup, model, folder):
-    shape = SHAPES[model]
-    count = BATCHES_OF_IMAGES * batch(setup, model)
-    return setup.python("check/make_images.py", folder / "images.safetensors", count, *shape)
-
-
-def torch(setup, model, precision, mode):
-    count, length = stretches(setup)
-    program = setup.python("torch_models.py", f"--model={model}", f"--precision={precision}",
-                           f"--mode={mode}", f"--batch={batch(setup, model)}",
-                           f"--warm-up={WARM_UP}", f"--stretches={count}", f"--stretch={length}")
-    return [setup.torch_python or "python3", *program[1:]]
-
-
-def lacks_torch(setup):
-    return None if setup.torch_python else "no Python here has PyTorch"
-
-
-def rates_of_ours(setup, folder, labels):
+def rates_of_ours(setup, folder, label):
     count, _ = stretches(setup)
-    rates = []
-    for label in labels:
-        ends, samples = judge.read_timing(folder / f"{label}.csv")
-        rates += judge.windows(ends, samples, WARM_UP, count)
-    return rates
+    ends, samples = judge.read_timing(folder / f"{label}.csv")
+    return judge.windows(ends, samples, WARM_UP, count)
 
 
-def rates_of_torch(output):
-    facts = judge.read_json_lines(output)[-1]
-    return facts, facts["images_per_s"]
-
-
-def speed_step(model, precision):
-    name = f"speed-{model}-{precision}"
-
-    def plan(setup):
-        folder = setup.folder(name)
-        environment = setup.run_environment
-        commands = [
-            Command("images", make_images(setup, model, folder), environment),
-            Command("ours-1", ours(setup, model, precision, folder, "ours-1"), environment),
-        ]
-        if setup.torch_python:
-            commands.append(Command("eager", torch(setup, model, precision, "eager"),
-                                    setup.torch_environment, foreign=True))
-        commands.append(Command("ours-2", ours(setup, model, precision, folder, "ours-2"),
+def plan_speed(setup, case):
+    """ours, PyTorch, ours: what drifts meets both alike."""
+    folder, size = setup.folder(case.speed), case.batch(setup)
+    environment = setup.run_environment
+    commands, images = [], images_file(setup, case.model)
+    if size != case.planned_batch(setup):  # whole batches only
+        images = folder / "images.safetensors"
+        commands.append(Command("images", make_images(setup, case.model, size, images),
                                 environment))
-        return commands
 
-    def decide(setup, done):
-        mine = summary(rates_of_ours(setup, setup.folder(name), ("ours-1", "ours-2")))
-        figures = {"model": model, "precision": precision, "batch": batch(setup, model),
-                   "images_per_s": mine}
-        says, bars = f"{mine['median']:,.0f} images/s", []
-        if "eager" in done:
-            facts, rates = rates_of_torch(done["eager"])
-            figures["eager"] = {**facts, "images_per_s": summary(rates)}
-            ratio = mine["median"] / statistics.median(rates)
-            says += f"; PyTorch eager {statistics.median(rates):,.0f}; ratio {ratio:.2f}"
-            bars.append({"what": f"{model} {precision} / PyTorch eager", "value": ratio,
-                         "wanted": judge.WANTED_OF_EAGER,
-                         "met": ratio >= judge.WANTED_OF_EAGER})
-        return Outcome(says, figures, bars)
+    def turn(label):
+        return Command(label, ours(setup, case.model, case.precision, folder, label, size,
+                                   images=images), environment)
 
-    return Step(name, f"{model}, {precision}: images a second, beside PyTorch eager", SPEED, 35,
-                110, plan, decide)
+    commands.append(turn(TURNS[0]))
+    if setup.torch_python:
+        modes = ["eager"] + ([] if case.uncompiled(setup) else ["compile"])
+        commands.append(versus.measure(setup, case, modes, *stretches(setup), WARM_UP))
+    return [*commands, turn(TURNS[1])]
 
 
-def compile_step(model, precision):
-    name = f"compile-{model}-{precision}"
+def judge_speed(setup, case, done):
+    folder = setup.folder(case.speed)
+    turns = [rates_of_ours(setup, folder, label) for label in TURNS]
+    mine = summary([rate for turn in turns for rate in turn])
+    first, last = map(statistics.median, turns)
+    figures = {"model": case.model, "precision": case.precision, "batch": case.batch(setup),
+               "images_per_s": mine, "drift": last / first}
+    says = f"{mine['median']:,.0f} images/s with a batch of {case.batch(setup)}"
+    if not 1 / judge.STEADY <= last / first <= judge.STEADY:
+        says += f" (first {first:,.0f}, then {last:,.0f}: the device is not steady)"
+    bars = []
+    for mode, facts, reason in versus.read(setup, case, done):
+        if reason:
+            figures[mode] = {"reason": reason}
+            says += f"; {versus.NAMES[mode]} not run: {versus.brief(reason)}"
+            continue
+        theirs = summary(facts["images_per_s"])
+        ratio = mine["median"] / theirs["median"]
+        figures[mode] = {**facts, "images_per_s": theirs, "ratio": ratio}
+        says += f"; {versus.NAMES[mode]} {theirs['median']:,.0f}, ratio {ratio:.2f}"
+        if mode == "eager":
+            bars.append({"what": f"{case.model} {case.precision} / PyTorch eager", "value": ratio,
+                         "wanted": judge.WANTED_OF_EAGER, "met": ratio >= judge.WANTED_OF_EAGER})
+    return Outcome(says, figures, bars)
 
-    def plan(setup):
-        folder = setup.folder(name)
-        return [
-            Command("images", make_images(setup, model, folder), setup.run_environment),
-            Command("ours", ours(setup, model, precision, folder, "ours"), setup.run_environment),
-            Command("compile", torch(setup, model, precision, "compile"), setup.torch_environment,
-                    foreign=True),
-        ]
 
-    def decide(setup, done):
-        mine = summary(rates_of_ours(setup, setup.folder(name), ("ours",)))
-        facts, rates = rates_of_torch(done["compile"])
-        ratio = mine["median"] / statistics.median(rates)
-        says = (f"{mine['median']:,.0f} images/s; torch.compile {statistics.median(rates):,.0f}; "
-                f"ratio {ratio:.2f}")
-        return Outcome(says, {"model": model, "precision": precision,
-                              "batch": batch(setup, model), "images_per_s": mine,
-                              "compile": {**facts, "images_per_s": summary(rates)}})
-
-    return Step(name, f"{model}, {precision}: beside torch.compile", SPEED, 70, 180, plan, decide,
-                lacks_torch)
+def speed_step(case):
+    return Step(case.speed, f"{case.model}, {case.precision}: images a second, beside PyTorch",
+                SPEED, ABOUT_S[case.speed], 200, lambda setup: plan_speed(setup, case),
+                lambda setup, done: judge_speed(setup, case, done), change=case.smaller_batch,
+                needs=("images", case.compile))
 
 
 # ---- kernels -----------------------------------------------------------------------------------
@@ -187,7 +175,7 @@ def judge_kernels(_, done):
 # ---- links -------------------------------------------------------------------------------------
 
 LINK_BATCH, LINK_PIECES = 64, 4  # samples of a step; micro-batches of a step
-LINKS = ("host", "device", "device", "host")  # in turns, so that a drift cancels out
+LINKS = ("host", "device", "host")  # in turns, so that a drift cancels out
 
 
 def lacks_cuda_aware(setup):
@@ -198,8 +186,7 @@ def lacks_cuda_aware(setup):
 
 
 def plan_links(setup):
-    folder = setup.folder("p2p")
-    commands = [Command("images", make_images(setup, "resnet-50", folder), setup.run_environment)]
+    folder, commands = setup.folder("p2p"), []
     for turn, way in enumerate(LINKS):
         label = f"{way}-{turn}"
         run = [*ours(setup, "resnet-50", "bf16", folder, label, LINK_BATCH, LINK_PIECES),
@@ -212,7 +199,7 @@ def judge_links(setup, _):
     folder = setup.folder("p2p")
     rates = {"host": [], "device": []}
     for turn, way in enumerate(LINKS):
-        rates[way] += rates_of_ours(setup, folder, (f"{way}-{turn}",))
+        rates[way] += rates_of_ours(setup, folder, f"{way}-{turn}")
     medians = {way: summary(rates[way]) for way in rates}
     ratio = medians["device"]["median"] / medians["host"]["median"]
     return Outcome(f"{medians['device']['median']:,.0f} images/s, {medians['host']['median']:,.0f} "
@@ -221,11 +208,15 @@ def judge_links(setup, _):
 
 # ---- the table ---------------------------------------------------------------------------------
 
+PREPARATIONS = (
+    Step("images", "random images for the measurements", PREPARATION, ABOUT_S["images"], 60,
+         plan_images, lambda setup, done: Outcome(f"{BATCHES_OF_IMAGES} batches for each model")),
+    *map(versus.compile_step, CASES),
+)
 STEPS = (
-    Step("kernels", "our kernels against the device's copy rate", SPEED, 10, 60, plan_kernels,
-         judge_kernels),
-    *(speed_step(*case) for case in MEASURED),
-    Step("p2p", "links: device memory against host memory", SPEED, 40, 120, plan_links, judge_links,
-         lacks_cuda_aware),
-    *(compile_step(*case) for case in MEASURED),
+    Step("kernels", "our kernels against the device's copy rate", SPEED, ABOUT_S["kernels"], 60,
+         plan_kernels, judge_kernels),
+    *map(speed_step, CASES),
+    Step("p2p", "links: device memory against host memory", SPEED, ABOUT_S["p2p"], 120, plan_links,
+         judge_links, lacks_cuda_aware, needs=("images",)),
 )

@@ -4,6 +4,7 @@ Paths, arguments and environment variables of our programs stand in this file an
 the check; those that measure stand in speed.py.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -16,7 +17,9 @@ import sys
 import deps
 import judge
 import speed
-from runner import CORRECT, Command, Outcome, Step
+from processes import Command
+from runner import Outcome, Step
+from timetable import ABOUT_S, CORRECT
 
 # Where ninja leaves what is needed, below the build folder.
 PROGRAMS = {
@@ -47,6 +50,11 @@ class Setup:
     torch_python: str | None = None
     quick: bool = False
     dry: bool = False
+    # What steps leave for later ones: verdicts by name, batches that were made smaller, and those
+    # that torch.compile has in its cache, by versus.Case.
+    verdicts: dict = dataclasses.field(default_factory=dict)
+    batches: dict = dataclasses.field(default_factory=dict)
+    compiled: dict = dataclasses.field(default_factory=dict)
 
     def program(self, name):
         return str(self.build / PROGRAMS[name])
@@ -80,7 +88,8 @@ def meson():
 def plan_build(setup):
     environment = setup.build_environment
     options = ["--buildtype=release", "-Dcuda=enabled", "-Donednn=auto", "-Dtests=enabled",
-               f"-Dmpi={'enabled' if deps.has_mpi(environment) else 'disabled'}"]
+               f"-Dmpi={'enabled' if deps.has_mpi(environment) else 'disabled'}",
+               f"-Dgpu_arch={setup.facts.get('gpu_arch') or 'all'}"]
     again = ["--reconfigure"] if (setup.build / "build.ninja").exists() else []
     return [
         Command("setup", [*meson(), "setup", *again, setup.build, setup.root, *options],
@@ -109,8 +118,8 @@ def ops_step(precision):
         says = f"{passed} cases" + (f", {skipped} skipped" if skipped else "")
         return Outcome(says, {"passed": passed, "skipped": skipped})
 
-    return Step(f"ops-{precision}", f"every op on the GPU against ref, {precision}", CORRECT, 10,
-                60, plan, decide)
+    return Step(f"ops-{precision}", f"every op on the GPU against ref, {precision}", CORRECT,
+                ABOUT_S[f"ops-{precision}"], 90, plan, decide)
 
 
 # ---- training ----------------------------------------------------------------------------------
@@ -130,8 +139,8 @@ def images(setup):
                 for path in place.glob("t10k-*"):
                     for half in ("train", "t10k"):
                         link = folder / path.name.replace("t10k", half)
-                        link.unlink(missing_ok=True)
-                        link.symlink_to(path)
+                        with contextlib.suppress(FileExistsError):  # another step was first
+                            link.symlink_to(path)
             return ["--dataset=idx", f"--data={folder}"]
     return ["--dataset=synthetic", "--samples=10000"]
 
@@ -194,8 +203,8 @@ def train_step(model):
                        {"greatest_difference": differences, "tolerance": tolerances,
                         "early_tolerance": judge.EARLY_TOLERANCE, "losses": losses})
 
-    return Step(f"train-{model}", f"{model}: {steps} steps on the GPU as on the CPU", CORRECT, 20,
-                100, plan, decide, lacks_speed(model))
+    return Step(f"train-{model}", f"{model}: {steps} steps on the GPU as on the CPU", CORRECT,
+                ABOUT_S[f"train-{model}"], 120, plan, decide, lacks_speed(model))
 
 
 # ---- ranks -------------------------------------------------------------------------------------
@@ -269,17 +278,19 @@ def sanitizer_step(tool):
                 raise judge.Wrong(f"{label}: compute-sanitizer printed no clean summary")
         return Outcome("no errors: every kernel of ours, LeNet-5")
 
-    return Step(tool, f"compute-sanitizer {tool}", CORRECT, 30, 120, plan, decide, lacks_sanitizer)
+    return Step(tool, f"compute-sanitizer {tool}", CORRECT, ABOUT_S[tool], 150, plan, decide,
+                lacks_sanitizer)
 
 
 # ---- the table ---------------------------------------------------------------------------------
 
 STEPS = (
-    Step("build", "build from source", CORRECT, 30, 300, plan_build, judge_build),
+    Step("build", "build from source", CORRECT, ABOUT_S["build"], 300, plan_build, judge_build),
+    *speed.PREPARATIONS,
     *map(ops_step, PRECISIONS),
     *map(train_step, TRAINING),
-    Step("ranks", "1, 2 and 4 ranks on one GPU", CORRECT, 20, 90, plan_ranks, judge_ranks,
-         speed.lacks_ranks),
+    Step("ranks", "1, 2 and 4 ranks on one GPU", CORRECT, ABOUT_S["ranks"], 150, plan_ranks,
+         judge_ranks, speed.lacks_ranks),
     *map(sanitizer_step, ("memcheck", "racecheck")),
     *speed.STEPS,
 )
