@@ -2,8 +2,8 @@
 whole would end. ../test_gpu_check_speed.py holds the sum against the limit.
 
 The estimates are for an H100 with 16 cores. None was at hand: they are CPU seconds that were
-counted on another machine, divided by 16 where the work divides, and what others report of CUDA's
-libraries and of PyTorch. A run keeps `planned_s` beside `seconds`, so that the table can be mended.
+counted on another machine, divided by 16 where the work divides, and guesses at what CUDA's
+libraries and PyTorch take. A run keeps `planned_s` beside `seconds`, so that the table can be mended.
 
   a process that uses the device begins    3 s    driver and context 1, cuDNN and cuBLASLt loaded 2
   plans of a model's convolutions          2 s    3.5 ms each without a device; more with one
@@ -29,8 +29,8 @@ START_S = 6
 # the rest.
 PREPARED_BY_S = 200
 
-# What is measured takes its time from the steps of one run (speed.py), at images a second that
-# others report for PyTorch on an H100, and from how long the programs take to begin.
+# What is measured takes its time from the steps of one run (speed.py), at a guess of images a
+# second, and from how long the programs take to begin.
 ABOUT_S = {
     # meson 3; 20 CPU s of gcc / 16, 2; kernels for one architecture, of which the slowest takes 5
     "build": 12,
