@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "pipetrain/schedule.h"
+#include "settings_rules.h"
 #include "settings_table.h"
 
 static pt_settings defaults(void)
@@ -181,11 +182,6 @@ static pt_status settle_lists(pt_config *config, pt_error *err)
     return s->schedule ? PT_OK : pt_fail(err, PT_ENOMEM, "no memory for the settings");
 }
 
-static bool synchronous(const pt_settings *s)
-{
-    return s->own_lists ? s->own_synchronous : pt_schedule_find(s->schedule)->synchronous;
-}
-
 pt_optimizer_spec pt_config_optimizer(const pt_settings *s)
 {
     return (pt_optimizer_spec){
@@ -196,84 +192,6 @@ pt_optimizer_spec pt_config_optimizer(const pt_settings *s)
         .beta2 = s->beta2,
         .eps = s->eps,
     };
-}
-
-/* A synchronous schedule has nothing to predict: what the file, or the default, says about
- * prediction gives way to it. So does a default before an optimizer that it does not fit. */
-static pt_status settle_prediction(pt_config *config, pt_error *err)
-{
-    pt_settings *s = &config->settings;
-    pt_optimizer_spec optimizer = pt_config_optimizer(s);
-    pt_error reason = {PT_OK, ""};
-    if (strcmp(s->predict, "none") == 0)
-        return PT_OK;
-    if (synchronous(s) && asked(config, "predict"))
-        return pt_fail(err, PT_EINPUT,
-                       "--predict %s has nothing to predict with --schedule %s: no forward is ever "
-                       "late; write --schedule async, or leave --predict out",
-                       s->predict, s->schedule);
-    bool fits = pt_predictor_find(s->predict)->accepts(&optimizer, 0, &reason) == PT_OK;
-    if (!synchronous(s) && s->two_versions && asked(config, "predict"))
-        return pt_fail(err, PT_EINPUT,
-                       "--2bw says which weights a forward uses, and so does --predict %s; write "
-                       "--predict none, or leave --2bw out",
-                       s->predict);
-    if (!synchronous(s) && fits && !s->two_versions)
-        return PT_OK;
-    if (!synchronous(s) && !fits &&
-        pt_options_source(&config->options, "predict") != PT_FROM_DEFAULT)
-        return pt_fail(err, PT_EINPUT, "%s", reason.text);
-    free(s->predict);
-    s->predict = strdup("none");
-    return s->predict ? PT_OK : pt_fail(err, PT_ENOMEM, "no memory for the settings");
-}
-
-static pt_status settle_schedule(pt_config *config, pt_error *err)
-{
-    pt_settings *s = &config->settings;
-    if (s->stash && synchronous(s) && asked(config, "stash"))
-        return pt_fail(err, PT_EINPUT,
-                       "--stash keeps old weights for late backwards, and with --schedule %s none "
-                       "is late; write --schedule async, or leave --stash out",
-                       s->schedule);
-    s->stash = s->stash && !synchronous(s);
-    if (s->two_versions && synchronous(s) && asked(config, "2bw"))
-        return pt_fail(err, PT_EINPUT,
-                       "--2bw is for late updates, and with --schedule %s none is late; write "
-                       "--schedule async, or leave --2bw out",
-                       s->schedule);
-    s->two_versions = s->two_versions && !synchronous(s);
-    if (s->two_versions && s->stash)
-        return pt_fail(err, PT_EINPUT,
-                       "--2bw keeps the weights that its backwards need, and --stash would keep "
-                       "others; leave one of the two out");
-    if (s->pipemare_lr > 0 && synchronous(s) && asked(config, "pipemare-lr"))
-        return pt_fail(err, PT_EINPUT,
-                       "--pipemare-lr slows late stages down, and with --schedule %s none is late; "
-                       "write --schedule async, or leave --pipemare-lr out",
-                       s->schedule);
-    if (synchronous(s))
-        s->pipemare_lr = 0;
-    if (s->nesterov_last && (synchronous(s) || strcmp(s->optimizer, "sgd") != 0))
-        return pt_fail(
-            err, PT_EINPUT,
-            "--nesterov-last gives the last stage of an asynchronous run Nesterov's form "
-            "of the momentum that the others have, and with --schedule %s and "
-            "--optimizer %s there is none such; write --schedule async --optimizer sgd, "
-            "or leave --nesterov-last out",
-            s->schedule, s->optimizer);
-    if (s->clip > 0 && !synchronous(s))
-        return pt_fail(err, PT_EINPUT,
-                       "--clip needs the gradient norm of the whole network at the end of a step, "
-                       "which --schedule %s never waits for; write --schedule 1f1b, or --clip 0",
-                       s->schedule);
-    if (s->in_flight > 0 && synchronous(s))
-        return pt_fail(
-            err, PT_EINPUT,
-            "--in-flight is for --schedule async; %s fixes how many micro-batches are in "
-            "flight",
-            s->schedule);
-    return PT_OK;
 }
 
 /* ---- options that need others -----------------------------------------------------------------
@@ -413,8 +331,7 @@ pt_status pt_config_settle(pt_config *config, pt_error *err)
     PT_TRY(settle_batch(config, err));
     settle_betas(config);
     PT_TRY(settle_lists(config, err));
-    PT_TRY(settle_prediction(config, err));
-    return settle_schedule(config, err);
+    return pt_rules_settle(config, err);
 }
 
 static pt_status parse_milestones(const pt_settings *s, int64_t steps_per_epoch, pt_lr_spec *lr,

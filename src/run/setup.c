@@ -11,6 +11,7 @@
 #include "pipetrain/run.h"
 #include "pipetrain/weights_io.h"
 #include "reporter.h"
+#include "settings_rules.h"
 #include "setup.h"
 
 static bool is_first(const pt_run *run)
@@ -129,22 +130,15 @@ static pt_status check_own_lists(const pt_run *run, pt_error *err)
                    s->schedule, (long long)n, (long long)step, (long long)epoch);
 }
 
-/* The rules that do not fit every lateness. */
 static pt_status accept_staleness(const pt_run *run, pt_error *err)
 {
-    const pt_settings *s = run->settings;
     const pt_span *span = run->full.facts ? &run->full : &run->last;
-    pt_optimizer_spec optimizer = pt_config_optimizer(s);
-    int most = 0;
-    for (int r = 0; span->facts && r < run->stages; r++)
-        most = span->facts[r].staleness_max > most ? span->facts[r].staleness_max : most;
-    if (s->two_versions && most > 1)
-        return pt_fail(err, PT_EINPUT,
-                       "--2bw keeps two versions of the weights, and a stage here is %d updates "
-                       "late; a step needs at least %d micro-batches: write --accumulate %d, or "
-                       "--stash",
-                       most, run->stages - 1, run->stages - 1);
-    return pt_predictor_find(s->predict)->accepts(&optimizer, most, err);
+    pt_rules_facts facts = {.stages = run->stages};
+    for (int r = 0; span->facts && r < run->stages; r++) {
+        int staleness = span->facts[r].staleness_max;
+        facts.staleness = staleness > facts.staleness ? staleness : facts.staleness;
+    }
+    return pt_rules_accept(run->settings, &facts, err);
 }
 
 pt_status pt_run_plan(pt_run *run, pt_error *err)

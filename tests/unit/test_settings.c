@@ -1,24 +1,15 @@
-/* What follows from what among the settings: batch, micro-batch and accumulate, predictions, and
- * combinations that have no meaning. */
+/* What follows from what among the settings: batch, micro-batch and accumulate, commands, learning
+ * rates. What goes together is test_settings_rules.c's. */
 #include <math.h>
 #include <string.h>
 
+#include "settings_rig.h"
 #include "suite.h"
-
-#include "pipetrain/settings.h"
-
-enum { MOST_WORDS = 16, MOST_TEXT = 512 };
 
 /* Three numbers as they may be given in a place; 0: not given. */
 typedef struct numbers {
     int64_t batch, micro_batch, accumulate;
 } numbers;
-
-static void set(pt_config *config, const char *name, const char *value, pt_option_source source)
-{
-    pt_error err = {PT_OK, ""};
-    assert_ok(pt_options_set(&config->options, name, value, source, "t.yaml:1:1", &err), &err);
-}
 
 static void set_numbers(pt_config *config, const numbers *n, pt_option_source source)
 {
@@ -31,7 +22,7 @@ static void set_numbers(pt_config *config, const numbers *n, pt_option_source so
         char text[32];
         snprintf(text, sizeof text, "%lld", (long long)rows[i].value);
         if (rows[i].value)
-            set(config, rows[i].name, text, source);
+            settings_set(config, rows[i].name, text, source);
     }
 }
 
@@ -165,76 +156,12 @@ static void test_settled_batches_are_consistent(void **state)
 /* ---- the command line as a whole --------------------------------------------------------------
  */
 
-/* `file` and `line` are lists of words: "name value name value" and "--name value". */
-static pt_status settle_words(pt_config *config, const char *file, const char *line, pt_error *err)
-{
-    char text[2][MOST_TEXT], *rest = NULL, *words[MOST_WORDS] = {"pipetrain"};
-    int n = 1, n_positional = 0;
-    const char *positional[1];
-    assert_ok(pt_config_init(config, err), err);
-    snprintf(text[0], MOST_TEXT, "%s", line);
-    snprintf(text[1], MOST_TEXT, "%s", file);
-    for (char *w = strtok_r(text[0], " ", &rest); w; w = strtok_r(NULL, " ", &rest))
-        words[n++] = w;
-    assert_ok(pt_options_parse(&config->options, n, words, 1, positional, &n_positional, err), err);
-    for (char *w = strtok_r(text[1], " ", &rest); w; w = strtok_r(NULL, " ", &rest))
-        set(config, w, strtok_r(NULL, " ", &rest), PT_FROM_PARTITION);
-    return pt_config_settle(config, err);
-}
-
-static void test_predictions(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *file, *line, *want;
-    } rows[] = {
-        {"", "", "msnag"},
-        {"", "--schedule async", "msnag"},
-        {"", "--schedule gpipe", "none"}, /* only a default */
-        {"schedule gpipe", "", "none"},
-        {"predict msnag", "--schedule 1f1b", "none"}, /* the command line says more */
-        {"schedule 1f1b", "--schedule async", "msnag"},
-        {"", "--optimizer nesterov", "none"},
-        {"", "--predict none", "none"},
-        {"predict none", "", "none"},
-        {"predict none", "--predict msnag", "msnag"},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        pt_error err = {PT_OK, ""};
-        pt_config config;
-        assert_ok(settle_words(&config, rows[i].file, rows[i].line, &err), &err);
-        assert_string_equal(config.settings.predict, rows[i].want);
-        pt_config_clear(&config);
-    }
-}
-
-static void test_stash_in_a_file_gives_way(void **state)
-{
-    (void)state;
-    pt_error err = {PT_OK, ""};
-    pt_config config;
-    assert_ok(settle_words(&config, "stash on", "--schedule gpipe", &err), &err);
-    assert_false(config.settings.stash);
-    pt_config_clear(&config);
-    assert_ok(settle_words(&config, "stash on", "", &err), &err);
-    assert_true(config.settings.stash);
-    pt_config_clear(&config);
-}
-
-static void test_what_has_no_meaning(void **state)
+static void test_commands_that_lack_something(void **state)
 {
     (void)state;
     static const struct {
         const char *file, *line, *words;
     } rows[] = {
-        {"", "--predict msnag --schedule gpipe", "--predict msnag"},
-        {"schedule 1f1b", "--predict msnag", "1f1b"},
-        {"", "--predict msnag --optimizer nesterov", "nesterov"},
-        {"predict msnag", "--optimizer nesterov", "nesterov"},
-        {"", "--stash --schedule 1f1b", "--stash"},
-        {"", "--clip 1", "--clip"}, /* async is the default */
-        {"clip 1", "--schedule async", "--clip"},
-        {"", "--in-flight 2 --schedule gpipe", "--in-flight"},
         {"", "--infer test", "--weights"},
         {"", "--infer test --weights w", "--out"},
         {"", "--weights w", "--init"},
@@ -243,28 +170,8 @@ static void test_what_has_no_meaning(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         pt_error err = {PT_OK, ""};
         pt_config config;
-        assert_fails(settle_words(&config, rows[i].file, rows[i].line, &err), PT_EINPUT,
+        assert_fails(settings_settle(&config, rows[i].file, rows[i].line, &err), PT_EINPUT,
                      rows[i].words, &err);
-        pt_config_clear(&config);
-    }
-}
-
-static void test_what_has(void **state)
-{
-    (void)state;
-    static const char *const lines[] = {
-        "--clip 1 --schedule gpipe",
-        "--clip 1 --schedule 1f1b",
-        "--clip 0",
-        "--in-flight 2",
-        "--stash",
-        "--stash --predict none",
-        "--infer test --weights w --out o.csv",
-    };
-    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
-        pt_error err = {PT_OK, ""};
-        pt_config config;
-        assert_ok(settle_words(&config, "", lines[i], &err), &err);
         pt_config_clear(&config);
     }
 }
@@ -278,10 +185,10 @@ static void test_epochs_become_steps(void **state)
     pt_error err = {PT_OK, ""};
     pt_config config;
     pt_lr_spec lr;
-    assert_ok(settle_words(&config, "",
-                           "--lr-schedule milestones --milestones 1.5,3,4 --lr-factor 0.5 "
-                           "--lr 0.2 --warmup 0.25",
-                           &err),
+    assert_ok(settings_settle(&config, "",
+                              "--lr-schedule milestones --milestones 1.5,3,4 --lr-factor 0.5 "
+                              "--lr 0.2 --warmup 0.25",
+                              &err),
               &err);
     assert_ok(pt_config_lr(&config, /*steps_per_epoch=*/8, /*total_steps=*/40, &lr, &err), &err);
     assert_string_equal(lr.schedule, "milestones");
@@ -316,7 +223,7 @@ static void test_milestones_that_are_none(void **state)
         pt_error err = {PT_OK, ""};
         pt_config config;
         pt_lr_spec lr;
-        assert_ok(settle_words(&config, "", rows[i].line, &err), &err);
+        assert_ok(settings_settle(&config, "", rows[i].line, &err), &err);
         assert_fails(pt_config_lr(&config, 10, 100, &lr, &err), PT_EINPUT, rows[i].words, &err);
         pt_config_clear(&config);
     }
@@ -328,10 +235,7 @@ int main(void)
         cmocka_unit_test(test_batches_that_settle),
         cmocka_unit_test(test_batches_that_do_not),
         cmocka_unit_test(test_settled_batches_are_consistent),
-        cmocka_unit_test(test_predictions),
-        cmocka_unit_test(test_stash_in_a_file_gives_way),
-        cmocka_unit_test(test_what_has_no_meaning),
-        cmocka_unit_test(test_what_has),
+        cmocka_unit_test(test_commands_that_lack_something),
         cmocka_unit_test(test_epochs_become_steps),
         cmocka_unit_test(test_milestones_that_are_none),
     };
