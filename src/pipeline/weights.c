@@ -1,41 +1,8 @@
-/* Weight versions; see the header for the picture. */
-#include "pipetrain/weights.h"
-
+/* The buffers of a stage's weights, their updates, and ways in and out. Which of their versions a
+ * pass reads is weights_versions.c's business. */
 #include <stdlib.h>
-#include <string.h>
 
-typedef struct stash_slot {
-    float *dev;
-    uint64_t content;
-    uint64_t made_from; /* content of θ then */
-    int64_t version;
-    int staleness; /* how far ahead it was predicted */
-    int holders;   /* micro-batches between their forward and their backward */
-} stash_slot;
-
-struct pt_weights {
-    pt_backend *backend;
-    pt_weights_spec spec;
-    const pt_optimizer_row *optimizer;
-    size_t n; /* elements of a parameter buffer */
-    float *theta, *gradient, *state;
-    float *moments[PT_MOST_STATE_BUFFERS]; /* of the optimizer */
-    float *predicted;
-    uint64_t content;           /* of θ */
-    uint64_t last_content;      /* the newest number given to anything */
-    uint64_t predicted_content; /* of `predicted` … */
-    uint64_t predicted_from;    /* … which was made from this content of θ … */
-    int predicted_staleness;    /* … for this staleness; 0: never made */
-    float *previous;            /* two versions: θ before the last update … */
-    uint64_t previous_content;
-    int64_t updates;
-    stash_slot *stash;
-};
-
-static bool predicts(const pt_weights_spec *spec)
-{
-    return strcmp(spec->predictor->name, "none") != 0;
-}
+#include "weights_internal.h"
 
 size_t pt_weights_bytes(const pt_weights_spec *spec)
 {
@@ -44,7 +11,7 @@ size_t pt_weights_bytes(const pt_weights_spec *spec)
         const pt_optimizer_row *optimizer = pt_optimizer_find(spec->optimizer.name);
         buffers += 1 + (size_t)optimizer->state_buffers;
         buffers += spec->two_versions;
-        buffers += spec->stash ? (size_t)spec->versions : predicts(spec);
+        buffers += spec->stash ? (size_t)spec->versions : pt_weights_predicts(spec);
     }
     return (buffers * spec->flat->param_elements + spec->flat->state_elements) * sizeof(float);
 }
@@ -69,7 +36,7 @@ static pt_status allocate(pt_weights *w, pt_error *err)
     if (w->spec.two_versions)
         return buffer(w, w->n, &w->previous, err);
     if (!w->spec.stash)
-        return predicts(&w->spec) ? buffer(w, w->n, &w->predicted, err) : PT_OK;
+        return pt_weights_predicts(&w->spec) ? buffer(w, w->n, &w->predicted, err) : PT_OK;
     w->stash = calloc((size_t)w->spec.versions, sizeof *w->stash);
     if (!w->stash)
         return pt_fail(err, PT_ENOMEM, "no memory for %d weight versions", w->spec.versions);
@@ -116,143 +83,6 @@ void pt_weights_free(pt_weights *w)
     free(w);
 }
 
-/* A piece of the buffers whose weights have the same decay. */
-typedef struct piece {
-    pt_optimizer_spec optimizer;
-    pt_optimizer_buffers at;
-    size_t begin;
-} piece;
-
-enum { PIECES = 2 }; /* with decay, and without */
-
-/* May be empty. */
-static piece piece_of(const pt_weights *w, int which)
-{
-    size_t decayed = w->spec.optimizer.decay > 0 ? w->spec.flat->decayed_elements : w->n;
-    size_t begin = which ? decayed : 0;
-    piece p = {.optimizer = w->spec.optimizer, .begin = begin};
-    if (which)
-        p.optimizer.decay = 0;
-    p.at = (pt_optimizer_buffers){
-        .n = which ? w->n - decayed : decayed,
-        .theta = w->theta + begin,
-        .gradient = w->gradient + begin,
-    };
-    for (int i = 0; i < w->optimizer->state_buffers; i++)
-        p.at.state[i] = w->moments[i] + begin;
-    return p;
-}
-
-static pt_prediction prediction(const pt_weights *w, const piece *p, int64_t step, int staleness)
-{
-    return w->spec.predictor->predict(&p->optimizer, &w->spec.lr, step, staleness);
-}
-
-static pt_status predict_into(pt_weights *w, int staleness, float *dev, pt_error *err)
-{
-    for (int i = 0; i < PIECES; i++) {
-        piece p = piece_of(w, i);
-        pt_prediction c = prediction(w, &p, w->updates, staleness);
-        if (p.at.n > 0)
-            PT_TRY(w->optimizer->foresee(w->backend, &p.optimizer, w->updates, &p.at, &c,
-                                         dev + p.begin, err));
-    }
-    return PT_OK;
-}
-
-/* `predicted` was just made, or will be when the compute lane gets there, from θ as it is now. */
-static void has_predicted(pt_weights *w, int staleness)
-{
-    w->predicted_from = w->content;
-    w->predicted_staleness = staleness;
-    w->predicted_content = ++w->last_content;
-}
-
-static pt_status predicted_set(pt_weights *w, int staleness, pt_weight_set *ret_set, pt_error *err)
-{
-    if (w->predicted_from != w->content || w->predicted_staleness != staleness) {
-        PT_TRY(predict_into(w, staleness, w->predicted, err));
-        has_predicted(w, staleness);
-    }
-    *ret_set = (pt_weight_set){w->predicted, w->predicted_content, w->updates, /*stash_slot=*/-1};
-    return PT_OK;
-}
-
-static bool holds(const pt_weights *w, const stash_slot *slot, int staleness)
-{
-    return slot->holders > 0 && slot->made_from == w->content &&
-           (!predicts(&w->spec) || slot->staleness == staleness);
-}
-
-/* A slot that holds these weights already, or a free one that is filled with them. */
-static pt_status stashed_set(pt_weights *w, int staleness, pt_weight_set *ret_set, pt_error *err)
-{
-    int free_slot = -1;
-    for (int i = 0; i < w->spec.versions; i++) {
-        stash_slot *slot = &w->stash[i];
-        if (slot->holders == 0)
-            free_slot = i;
-        if (!holds(w, slot, staleness))
-            continue;
-        slot->holders++;
-        *ret_set = (pt_weight_set){slot->dev, slot->content, slot->version, i};
-        return PT_OK;
-    }
-    if (free_slot < 0)
-        return pt_fail(err, PT_EINTERNAL, "no free weight version of %d", w->spec.versions);
-    stash_slot *slot = &w->stash[free_slot];
-    if (predicts(&w->spec))
-        PT_TRY(predict_into(w, staleness, slot->dev, err));
-    else
-        PT_TRY(w->backend->row->copy(w->backend, slot->dev, w->theta, w->n * sizeof(float), err));
-    slot->content = ++w->last_content;
-    slot->made_from = w->content;
-    slot->version = w->updates;
-    slot->staleness = staleness;
-    slot->holders = 1;
-    *ret_set = (pt_weight_set){slot->dev, slot->content, slot->version, free_slot};
-    return PT_OK;
-}
-
-/* What step t reads on the way there, `updates` steps done. */
-static pt_weight_set version_before(const pt_weights *w, int64_t t)
-{
-    if (t == 0 || t > w->updates)
-        return pt_weights_now(w);
-    return (pt_weight_set){w->previous, w->previous_content, t - 1, /*stash_slot=*/-1};
-}
-
-pt_status pt_weights_for_forward(pt_weights *w, int staleness, pt_weight_set *ret_set,
-                                 pt_error *err)
-{
-    if (w->previous && staleness > 1)
-        return pt_fail(err, PT_EINTERNAL, "two weight versions, and a forward %d updates late",
-                       staleness);
-    if (w->previous) {
-        *ret_set = version_before(w, w->updates + staleness);
-        return PT_OK;
-    }
-    if (staleness > 0 && w->spec.stash)
-        return stashed_set(w, staleness, ret_set, err);
-    if (staleness > 0 && w->predicted)
-        return predicted_set(w, staleness, ret_set, err);
-    *ret_set = pt_weights_now(w); /* θ will not change before this micro-batch's own backward */
-    return PT_OK;
-}
-
-pt_weight_set pt_weights_for_backward(const pt_weights *w, const pt_weight_set *forward)
-{
-    if (w->previous)
-        return version_before(w, w->updates);
-    return forward->stash_slot >= 0 ? *forward : pt_weights_now(w);
-}
-
-void pt_weights_release(pt_weights *w, const pt_weight_set *forward)
-{
-    if (forward->stash_slot >= 0)
-        w->stash[forward->stash_slot].holders--;
-}
-
 pt_weight_set pt_weights_now(const pt_weights *w)
 {
     return (pt_weight_set){w->theta, w->content, w->updates, /*stash_slot=*/-1};
@@ -262,10 +92,10 @@ pt_weight_set pt_weights_now(const pt_weights *w)
  * pass that changes θ. Another staleness makes its own. */
 static pt_status step_piece(pt_weights *w, int which, double scale, int staleness, pt_error *err)
 {
-    piece p = piece_of(w, which);
+    weights_piece p = pt_weights_piece(w, which);
     if (p.at.n == 0)
         return PT_OK;
-    pt_prediction c = prediction(w, &p, w->updates + 1, staleness);
+    pt_prediction c = pt_weights_prediction(w, &p, w->updates + 1, staleness);
     bool foresees = staleness > 0;
     return w->optimizer->step(w->backend, &p.optimizer, w->updates, pt_weights_lr(w), scale, &p.at,
                               foresees ? &c : NULL, foresees ? w->predicted + p.begin : NULL, err);
@@ -278,12 +108,12 @@ pt_status pt_weights_update(pt_weights *w, double scale, pt_error *err)
         PT_TRY(w->backend->row->copy(w->backend, w->previous, w->theta, w->n * sizeof(float), err));
         w->previous_content = ++w->last_content;
     }
-    for (int i = 0; i < PIECES; i++)
+    for (int i = 0; i < WEIGHT_PIECES; i++)
         PT_TRY(step_piece(w, i, scale, staleness, err));
     w->updates++;
     w->content = ++w->last_content;
     if (staleness > 0)
-        has_predicted(w, staleness);
+        pt_weights_has_predicted(w, staleness);
     return PT_OK;
 }
 

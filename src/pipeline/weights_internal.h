@@ -1,0 +1,56 @@
+/* The inside of a stage's weights, shared by weights*.c. */
+#ifndef PIPETRAIN_PIPELINE_WEIGHTS_INTERNAL_H
+#define PIPETRAIN_PIPELINE_WEIGHTS_INTERNAL_H
+
+#include "pipetrain/weights.h"
+
+typedef struct stash_slot {
+    float *dev;
+    uint64_t content;
+    uint64_t made_from; /* content of θ then */
+    int64_t version;
+    int staleness; /* how far ahead it was predicted */
+    int holders;   /* micro-batches between their forward and their backward */
+} stash_slot;
+
+struct pt_weights {
+    pt_backend *backend;
+    pt_weights_spec spec;
+    const pt_optimizer_row *optimizer;
+    size_t n; /* elements of a parameter buffer */
+    float *theta, *gradient, *state;
+    float *moments[PT_MOST_STATE_BUFFERS]; /* of the optimizer */
+    float *predicted;
+    uint64_t content;           /* of θ */
+    uint64_t last_content;      /* the newest number given to anything */
+    uint64_t predicted_content; /* of `predicted` … */
+    uint64_t predicted_from;    /* … which was made from this content of θ … */
+    int predicted_staleness;    /* … for this staleness; 0: never made */
+    float *previous;            /* two versions: θ before the last update … */
+    uint64_t previous_content;
+    int64_t updates;
+    stash_slot *stash;
+};
+
+/* A piece of the buffers whose weights have the same decay. */
+typedef struct weights_piece {
+    pt_optimizer_spec optimizer;
+    pt_optimizer_buffers at;
+    size_t begin;
+} weights_piece;
+
+enum { WEIGHT_PIECES = 2 }; /* with decay, and without */
+
+/* 0: with decay; 1: without. May be empty. */
+weights_piece pt_weights_piece(const pt_weights *weights, int which);
+
+/* ---- weights_versions.c -----------------------------------------------------------------------
+ */
+bool pt_weights_predicts(const pt_weights_spec *spec);
+/* What leads `staleness` steps on, when so many steps are done. */
+pt_prediction pt_weights_prediction(const pt_weights *weights, const weights_piece *piece,
+                                    int64_t step, int staleness);
+/* `predicted` was just made, or will be when the compute lane gets there, from θ as it is now. */
+void pt_weights_has_predicted(pt_weights *weights, int staleness);
+
+#endif
