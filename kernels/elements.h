@@ -132,6 +132,22 @@ PT_ELEMENT float pt_element_adam_ahead(const float *rate, int n, float beta1, fl
     return theta;
 }
 
+/* ---- rules for late gradients, one weight: see pt_gap in backend.h ------------------------------
+ */
+
+/* keep·average + rest·x² */
+PT_ELEMENT float pt_element_mean_square(float keep, float rest, float x, float average)
+{
+    return keep * average + rest * (x * x);
+}
+
+PT_ELEMENT float pt_element_gap(float top, float unbias, float least, float forward, float theta,
+                                float average, float own)
+{
+    const float move = top * (sqrtf(unbias * average) + least);
+    return own / (1.0f + fabsf(forward - theta) / move);
+}
+
 /* ---- dropout ------------------------------------------------------------------------------------
  */
 

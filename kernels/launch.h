@@ -42,6 +42,16 @@ size_t pt_cu_squares_bytes(void);
 cudaError_t pt_cu_sum_of_squares(cudaStream_t s, size_t n, const float *x, void *partials,
                                  double *sum);
 
+/* ---- rules for late gradients, flat fp32 buffers (kernels/late.cu): the bits of the CPU backends
+ * --
+ */
+/* average = keep·average + rest·x² */
+cudaError_t pt_cu_mean_squares(cudaStream_t s, size_t n, float keep, float rest, const float *x,
+                               float *average);
+/* own may be gradient, unless the rule accumulates. */
+cudaError_t pt_cu_gap(cudaStream_t s, size_t n, const pt_gap *rule, const float *forward,
+                      const float *theta, const float *average, const float *own, float *gradient);
+
 /* ---- moving and converting (kernels/move.cu) ---------------------------------------------------
  */
 /* dst[n,c,r] = src[n,r,c] for n matrices of rows × columns; accumulate: dst +=. With (C, H·W) it

@@ -179,6 +179,14 @@ typedef struct pt_adam_foresight {
     float *dev_out;
 } pt_adam_foresight;
 
+/* A late gradient is worth less the further the weights have gone since its forward (gap-aware):
+ *   gradient (+)= own / (1 + |θ_forward - θ| / (top·(√(unbias·average) + least)))
+ * average is a running mean of squares, unbias 1/(1-Γ^k) after k of its steps. */
+typedef struct pt_gap {
+    float top, unbias, least;
+    bool accumulate; /* gradient += instead of gradient = */
+} pt_gap;
+
 typedef enum pt_precision {
     PT_FP32, /* strict: no tensor cores */
     PT_TF32, /* fp32 values; convolutions and products may round factors to 10 bits */
@@ -298,6 +306,14 @@ typedef struct pt_backend_row {
     pt_status (*adam)(pt_backend *b, size_t n, const pt_adam *rule, float *dev_theta, float *dev_m,
                       float *dev_v, const float *dev_gradient, const pt_adam_foresight *foresight,
                       pt_error *err);
+
+    /* average ← keep·average + rest·x² */
+    pt_status (*mean_squares)(pt_backend *b, size_t n, float keep, float rest, const float *dev_x,
+                              float *dev_average, pt_error *err);
+    /* dev_own may be dev_gradient, unless the rule accumulates. */
+    pt_status (*gap)(pt_backend *b, size_t n, const pt_gap *rule, const float *dev_forward,
+                     const float *dev_theta, const float *dev_average, const float *dev_own,
+                     float *dev_gradient, pt_error *err);
 
     /* dev_… addresses are not host memory: a message is copied out first, or needs an MPI that
      * knows the device. */

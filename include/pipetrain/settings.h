@@ -33,7 +33,7 @@ typedef struct pt_settings {
     pt_own_lists *own_lists; /* no option: what pt_config_read_lists read, and … */
     bool own_synchronous;    /* … whether they flush, known when settled */
     double pipemare_lr;
-    bool two_versions, nesterov_last, stash, blocking_sends;
+    bool two_versions, nesterov_last, stash, gap_aware, blocking_sends;
     int64_t in_flight;
     /* machine */
     char *backend, *precision, *p2p, *clock;

@@ -4,6 +4,7 @@
  *   current    a forward reads θ                        (no prediction, or staleness 0)
  *   predicted  a forward reads what θ will be, in a buffer of its own; θ is never touched
  *   stashed    the backward reads the very bytes that its forward read, from a ring of versions
+ *   gap-aware  the same ring, which the backward does not read: its gradient is compared with it
  *   previous   θ as it was before the last update: what most passes read where there are two
  * versions
  *
@@ -33,6 +34,11 @@ typedef struct pt_weights_spec {
     /* PipeDream-2BW (Narayanan et al., ICML 2021): step t reads version max(t-1, 0) in both passes,
      * on every stage; no forward may be more than one update late. Not with stash or prediction. */
     bool two_versions;
+    /* Gap-aware (Barkai et al., ICLR 2020): a gradient counts less the further the weights have
+     * gone since its forward. Keeps `versions` too, with or without stash. sgd or nesterov; not
+     * with two versions. */
+    bool gap_aware;
+    int per_step;  /* gap_aware: micro-batches of a step at most */
     bool training; /* false: θ and running statistics only */
 } pt_weights_spec;
 
@@ -60,14 +66,26 @@ pt_weight_set pt_weights_now(const pt_weights *weights);
 
 /* One optimizer step with the learning rate of this step; `scale` is the clip factor (1: none). */
 pt_status pt_weights_update(pt_weights *weights, double scale, pt_error *err);
-/* Forgets what the optimizer remembers and counts from step 0 again. Weights and statistics stay as
- * they are. */
+/* Forgets what the optimizer and the rules remember and counts from step 0 again. Weights and
+ * statistics stay as they are. */
 pt_status pt_weights_restart(pt_weights *weights, pt_error *err);
 int64_t pt_weights_updates(const pt_weights *weights); /* how many so far */
 double pt_weights_lr(const pt_weights *weights);       /* of the next update */
 
-float *pt_weights_gradient(pt_weights *weights); /* flat, device */
-float *pt_weights_state(pt_weights *weights);    /* flat, device: running statistics */
+float *pt_weights_gradient(pt_weights *weights); /* of the step so far: flat, device */
+/* Where the backward of the micro-batch whose forward got `forward` puts its gradients, and whether
+ * it adds them to what is there. `accumulate`: false for the first micro-batch of a step. */
+typedef struct pt_gradient_place {
+    float *dev;
+    bool accumulate;
+} pt_gradient_place;
+pt_gradient_place pt_weights_gradient_place(pt_weights *weights, const pt_weight_set *forward,
+                                            bool accumulate);
+/* After that backward, and before that of another micro-batch: its gradients become part of the
+ * step's. */
+pt_status pt_weights_take_gradient(pt_weights *weights, const pt_weight_set *forward,
+                                   bool accumulate, pt_error *err);
+float *pt_weights_state(pt_weights *weights); /* flat, device: running statistics */
 
 /* Host copies of one tensor, for saving and giving weights. `i` counts flat->params or ->state. */
 pt_status pt_weights_get_param(pt_weights *weights, int i, float *dst, pt_error *err);

@@ -49,5 +49,10 @@ pt_status pt_clock_sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *dev_t
 pt_status pt_clock_adam(pt_backend *b, size_t n, const pt_adam *rule, float *dev_theta,
                         float *dev_m, float *dev_v, const float *dev_gradient,
                         const pt_adam_foresight *foresight, pt_error *err);
+pt_status pt_clock_mean_squares(pt_backend *b, size_t n, float keep, float rest, const float *dev_x,
+                                float *dev_average, pt_error *err);
+pt_status pt_clock_gap(pt_backend *b, size_t n, const pt_gap *rule, const float *dev_forward,
+                       const float *dev_theta, const float *dev_average, const float *dev_own,
+                       float *dev_gradient, pt_error *err);
 
 #endif

@@ -177,3 +177,23 @@ pt_status pt_clock_adam(pt_backend *b, size_t n, const pt_adam *rule, float *dev
     (void)err;
     return dev_gradient ? update(b, n) : PT_OK;
 }
+
+/* What rules take, beside the optimizer, is not stated. */
+pt_status pt_clock_mean_squares(pt_backend *b, size_t n, float keep, float rest, const float *dev_x,
+                                float *dev_average, pt_error *err)
+{
+    (void)keep;
+    (void)rest;
+    return pt_clock_copy(b, dev_average, dev_x, n, err);
+}
+
+pt_status pt_clock_gap(pt_backend *b, size_t n, const pt_gap *rule, const float *dev_forward,
+                       const float *dev_theta, const float *dev_average, const float *dev_own,
+                       float *dev_gradient, pt_error *err)
+{
+    (void)rule;
+    (void)dev_forward;
+    (void)dev_theta;
+    (void)dev_average;
+    return pt_clock_copy(b, dev_gradient, dev_own, n, err);
+}

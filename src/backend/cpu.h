@@ -31,6 +31,10 @@ int64_t pt_cpu_event_ns(pt_backend *b, pt_event *event);
 pt_status pt_cpu_finish(pt_backend *b, pt_error *err);
 void pt_cpu_memory(const pt_backend *b, size_t *ret_now, size_t *ret_peak);
 
+/* Runs body(context, begin, end) over pieces of n elements, on the rank's thread pool. */
+pt_status pt_cpu_ranges(pt_backend *b, size_t n,
+                        void (*body)(void *context, size_t begin, size_t end), void *context,
+                        pt_error *err);
 pt_status pt_cpu_add_flat(pt_backend *b, size_t n, const float *x, const float *y, float *out,
                           pt_error *err);
 /* Values of CPUs are fp32 in any layout; what is padded is zero and stays so. */
@@ -47,6 +51,13 @@ pt_status pt_cpu_sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *theta, 
 pt_status pt_cpu_adam(pt_backend *b, size_t n, const pt_adam *rule, float *theta, float *m,
                       float *v, const float *gradient, const pt_adam_foresight *foresight,
                       pt_error *err);
+
+/* ---- cpu_late.c ---- */
+pt_status pt_cpu_mean_squares(pt_backend *b, size_t n, float keep, float rest, const float *x,
+                              float *average, pt_error *err);
+pt_status pt_cpu_gap(pt_backend *b, size_t n, const pt_gap *rule, const float *forward,
+                     const float *theta, const float *average, const float *own, float *gradient,
+                     pt_error *err);
 
 /* The losses on plain row-major predictions y (samples, shape) and, unless NULL, d_y; fills
  * *args->host_result. */

@@ -15,40 +15,40 @@ enum {
     LANES = 8       /* independent sums in a block, so that additions overlap */
 };
 
-/* Runs body(context, i) for each of the pieces that n elements make. */
-static void for_pieces(pt_backend *b, size_t n, void (*body)(void *context, int i), void *context)
+typedef struct range_job {
+    size_t n;
+    void (*body)(void *context, size_t begin, size_t end);
+    void *context;
+} range_job;
+
+static void run_piece(void *context, int piece)
 {
-    size_t pieces = (n + PIECE - 1) / PIECE;
-    pt_cpu_parallel((const pt_cpu *)b, (int)pieces, body, context);
+    const range_job *job = context;
+    size_t begin = (size_t)piece * PIECE;
+    job->body(job->context, begin, job->n - begin < PIECE ? job->n : begin + PIECE);
 }
 
 /* Pieces are counted in an int: 128 TiB of floats, which no buffer has. */
-static pt_status check_size(size_t n, pt_error *err)
+pt_status pt_cpu_ranges(pt_backend *b, size_t n,
+                        void (*body)(void *context, size_t begin, size_t end), void *context,
+                        pt_error *err)
 {
+    range_job job = {n, body, context};
     if (n / PIECE >= INT_MAX)
         return pt_fail(err, PT_EINTERNAL, "a flat buffer of %zu elements", n);
+    pt_cpu_parallel((const pt_cpu *)b, (int)((n + PIECE - 1) / PIECE), run_piece, &job);
     return PT_OK;
 }
 
-static void piece_range(size_t n, int piece, size_t *ret_begin, size_t *ret_end)
-{
-    size_t begin = (size_t)piece * PIECE;
-    *ret_begin = begin;
-    *ret_end = n - begin < PIECE ? n : begin + PIECE;
-}
-
 typedef struct sum_job {
-    size_t n;
     float a, c;
     const float *x, *y;
     float *out;
 } sum_job;
 
-static void add_piece(void *context, int piece)
+static void add_piece(void *context, size_t begin, size_t end)
 {
     const sum_job *job = context;
-    size_t begin, end;
-    piece_range(job->n, piece, &begin, &end);
     const float *x = job->x, *y = job->y;
     float *out = job->out;
     for (size_t i = begin; i < end; i++)
@@ -58,10 +58,8 @@ static void add_piece(void *context, int piece)
 pt_status pt_cpu_add_flat(pt_backend *b, size_t n, const float *x, const float *y, float *out,
                           pt_error *err)
 {
-    PT_TRY(check_size(n, err));
-    sum_job job = {.n = n, .x = x, .y = y, .out = out};
-    for_pieces(b, n, add_piece, &job);
-    return PT_OK;
+    sum_job job = {.x = x, .y = y, .out = out};
+    return pt_cpu_ranges(b, n, add_piece, &job, err);
 }
 
 pt_status pt_cpu_add(pt_backend *b, const pt_layout *layout, const void *x, const void *y,
@@ -70,11 +68,9 @@ pt_status pt_cpu_add(pt_backend *b, const pt_layout *layout, const void *x, cons
     return pt_cpu_add_flat(b, layout->bytes / sizeof(float), x, y, out, err);
 }
 
-static void axpby_piece(void *context, int piece)
+static void axpby_piece(void *context, size_t begin, size_t end)
 {
     const sum_job *job = context;
-    size_t begin, end;
-    piece_range(job->n, piece, &begin, &end);
     const float a = job->a, c = job->c, *x = job->x, *y = job->y;
     float *out = job->out;
     for (size_t i = begin; i < end; i++)
@@ -84,10 +80,8 @@ static void axpby_piece(void *context, int piece)
 pt_status pt_cpu_axpby(pt_backend *b, size_t n, float a, const float *x, float c, const float *y,
                        float *out, pt_error *err)
 {
-    PT_TRY(check_size(n, err));
-    sum_job job = {.n = n, .a = a, .c = c, .x = x, .y = y, .out = out};
-    for_pieces(b, n, axpby_piece, &job);
-    return PT_OK;
+    sum_job job = {.a = a, .c = c, .x = x, .y = y, .out = out};
+    return pt_cpu_ranges(b, n, axpby_piece, &job, err);
 }
 
 typedef struct square_job {
@@ -137,7 +131,6 @@ pt_status pt_cpu_sum_of_squares(pt_backend *b, size_t n, const float *x, double 
 
 typedef struct sgd_job {
     pt_sgd rule;
-    size_t n;
     float *theta, *velocity;
     const float *gradient;
     const pt_foresight *foresight; /* NULL: none */
@@ -157,11 +150,9 @@ static void foresee_piece(const sgd_job *job, size_t begin, size_t end)
         out[i] = a * theta[i];
 }
 
-static void plain_sgd_piece(void *context, int piece)
+static void plain_sgd_piece(void *context, size_t begin, size_t end)
 {
     const sgd_job *job = context;
-    size_t begin, end;
-    piece_range(job->n, piece, &begin, &end);
     const float lr = job->rule.lr, decay = job->rule.decay, scale = job->rule.scale;
     const float *g = job->gradient;
     float *theta = job->theta;
@@ -170,11 +161,9 @@ static void plain_sgd_piece(void *context, int piece)
     foresee_piece(job, begin, end);
 }
 
-static void momentum_sgd_piece(void *context, int piece)
+static void momentum_sgd_piece(void *context, size_t begin, size_t end)
 {
     const sgd_job *job = context;
-    size_t begin, end;
-    piece_range(job->n, piece, &begin, &end);
     const float lr = job->rule.lr, momentum = job->rule.momentum;
     const float decay = job->rule.decay, scale = job->rule.scale;
     const float *g = job->gradient;
@@ -186,11 +175,9 @@ static void momentum_sgd_piece(void *context, int piece)
     foresee_piece(job, begin, end);
 }
 
-static void nesterov_piece(void *context, int piece)
+static void nesterov_piece(void *context, size_t begin, size_t end)
 {
     const sgd_job *job = context;
-    size_t begin, end;
-    piece_range(job->n, piece, &begin, &end);
     const float lr = job->rule.lr, momentum = job->rule.momentum;
     const float decay = job->rule.decay, scale = job->rule.scale;
     const float *g = job->gradient;
@@ -205,21 +192,17 @@ static void nesterov_piece(void *context, int piece)
 pt_status pt_cpu_sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *theta, float *velocity,
                      const float *gradient, const pt_foresight *foresight, pt_error *err)
 {
-    PT_TRY(check_size(n, err));
     if (!velocity && rule->momentum != 0.0f)
         return pt_fail(err, PT_EINTERNAL, "SGD with momentum %g has no velocity buffer",
                        (double)rule->momentum);
-    sgd_job job = {*rule, n, theta, velocity, gradient, foresight};
+    sgd_job job = {*rule, theta, velocity, gradient, foresight};
     if (!velocity)
-        for_pieces(b, n, plain_sgd_piece, &job);
-    else
-        for_pieces(b, n, rule->nesterov ? nesterov_piece : momentum_sgd_piece, &job);
-    return PT_OK;
+        return pt_cpu_ranges(b, n, plain_sgd_piece, &job, err);
+    return pt_cpu_ranges(b, n, rule->nesterov ? nesterov_piece : momentum_sgd_piece, &job, err);
 }
 
 typedef struct adam_job {
     pt_adam rule;
-    size_t n;
     float *theta, *m, *v;
     const float *gradient;              /* NULL: no step */
     const pt_adam_foresight *foresight; /* NULL: none */
@@ -253,11 +236,9 @@ static void adam_foresee_piece(const adam_job *job, size_t begin, size_t end)
                                        pt_element_adam_below(r.root, r.eps, v[i]), m[i], theta[i]);
 }
 
-static void adam_piece(void *context, int piece)
+static void adam_piece(void *context, size_t begin, size_t end)
 {
     const adam_job *job = context;
-    size_t begin, end;
-    piece_range(job->n, piece, &begin, &end);
     if (job->gradient)
         adam_step_piece(job, begin, end);
     if (job->foresight)
@@ -268,8 +249,6 @@ pt_status pt_cpu_adam(pt_backend *b, size_t n, const pt_adam *rule, float *theta
                       float *v, const float *gradient, const pt_adam_foresight *foresight,
                       pt_error *err)
 {
-    PT_TRY(check_size(n, err));
-    adam_job job = {*rule, n, theta, m, v, gradient, foresight};
-    for_pieces(b, n, adam_piece, &job);
-    return PT_OK;
+    adam_job job = {*rule, theta, m, v, gradient, foresight};
+    return pt_cpu_ranges(b, n, adam_piece, &job, err);
 }

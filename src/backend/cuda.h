@@ -165,6 +165,13 @@ pt_status pt_cuda_adam(pt_backend *b, size_t n, const pt_adam *rule, float *thet
                        float *v, const float *gradient, const pt_adam_foresight *foresight,
                        pt_error *err);
 
+/* ---- cuda_late.c ---- */
+pt_status pt_cuda_mean_squares(pt_backend *b, size_t n, float keep, float rest, const float *x,
+                               float *average, pt_error *err);
+pt_status pt_cuda_gap(pt_backend *b, size_t n, const pt_gap *rule, const float *forward,
+                      const float *theta, const float *average, const float *own, float *gradient,
+                      pt_error *err);
+
 /* ---- kernels ----------------------------------------------------------------------------------
  */
 

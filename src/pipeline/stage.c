@@ -338,8 +338,9 @@ static pt_program_run backward_run(pt_stage *s, pt_micro_batch *mb, bool accumul
     pt_program_run run = pt_stage_run(s, mb);
     pt_weight_set set = pt_weights_for_backward(s->weights, &mb->weights);
     read_with(&run, &set, between);
-    run.dev_gradient = pt_weights_gradient(s->weights);
-    run.accumulate = accumulate;
+    pt_gradient_place place = pt_weights_gradient_place(s->weights, &mb->weights, accumulate);
+    run.dev_gradient = place.dev;
+    run.accumulate = place.accumulate;
     return run;
 }
 
@@ -357,5 +358,6 @@ pt_status pt_stage_backward_weight(pt_stage *s, pt_micro_batch *mb, bool accumul
 {
     pt_program_run run = backward_run(s, mb, accumulate, between);
     PT_TRY(pt_stage_before_compute(s, &s->slots[mb->slot], /*writes_scratch=*/false, err));
-    return pt_program_backward_weight(mb->program, &run, err);
+    PT_TRY(pt_program_backward_weight(mb->program, &run, err));
+    return pt_weights_take_gradient(s->weights, &mb->weights, accumulate, err);
 }

@@ -11,7 +11,8 @@ size_t pt_weights_bytes(const pt_weights_spec *spec)
         const pt_optimizer_row *optimizer = pt_optimizer_find(spec->optimizer.name);
         buffers += 1 + (size_t)optimizer->state_buffers;
         buffers += spec->two_versions;
-        buffers += spec->stash ? (size_t)spec->versions : pt_weights_predicts(spec);
+        buffers += pt_weights_gap_buffers(spec);
+        buffers += pt_weights_keep(spec) ? (size_t)spec->versions : pt_weights_predicts(spec);
     }
     return (buffers * spec->flat->param_elements + spec->flat->state_elements) * sizeof(float);
 }
@@ -24,6 +25,11 @@ static pt_status buffer(pt_weights *w, size_t elements, float **ret_dev, pt_erro
     return PT_OK;
 }
 
+pt_status pt_weights_buffer(pt_weights *w, float **ret_dev, pt_error *err)
+{
+    return buffer(w, w->n, ret_dev, err);
+}
+
 static pt_status allocate(pt_weights *w, pt_error *err)
 {
     PT_TRY(buffer(w, w->n, &w->theta, err));
@@ -33,9 +39,10 @@ static pt_status allocate(pt_weights *w, pt_error *err)
     PT_TRY(buffer(w, w->n, &w->gradient, err));
     for (int i = 0; i < w->optimizer->state_buffers; i++)
         PT_TRY(buffer(w, w->n, &w->moments[i], err));
+    PT_TRY(pt_weights_gap_new(w, err));
     if (w->spec.two_versions)
         return buffer(w, w->n, &w->previous, err);
-    if (!w->spec.stash)
+    if (!pt_weights_keep(&w->spec))
         return pt_weights_predicts(&w->spec) ? buffer(w, w->n, &w->predicted, err) : PT_OK;
     w->stash = calloc((size_t)w->spec.versions, sizeof *w->stash);
     if (!w->stash)
@@ -78,6 +85,8 @@ void pt_weights_free(pt_weights *w)
     row->dev_free(w->backend, w->state);
     for (int i = 0; i < PT_MOST_STATE_BUFFERS; i++)
         row->dev_free(w->backend, w->moments[i]);
+    row->dev_free(w->backend, w->own);
+    row->dev_free(w->backend, w->mean_squares);
     row->dev_free(w->backend, w->predicted);
     row->dev_free(w->backend, w->previous);
     free(w);
@@ -110,6 +119,7 @@ pt_status pt_weights_update(pt_weights *w, double scale, pt_error *err)
     }
     for (int i = 0; i < WEIGHT_PIECES; i++)
         PT_TRY(step_piece(w, i, scale, staleness, err));
+    PT_TRY(pt_weights_gap_update(w, err));
     w->updates++;
     w->content = ++w->last_content;
     if (staleness > 0)
@@ -124,12 +134,15 @@ pt_status pt_weights_restart(pt_weights *w, pt_error *err)
     pt_status status = PT_OK;
     w->updates = 0;
     w->predicted_staleness = 0;
+    w->top_rate = 0;
     w->content = ++w->last_content;
     /* v = 0·θ + 0·θ would keep a NaN: copy zeros instead. */
     void *zeros = NULL;
+    float *const kept[] = {w->moments[0], w->moments[1], w->mean_squares};
     PT_TRY(row->host_new(w->backend, bytes, &zeros, err));
-    for (int i = 0; status == PT_OK && i < w->optimizer->state_buffers; i++)
-        status = row->upload(w->backend, w->moments[i], zeros, bytes, err);
+    for (size_t i = 0; status == PT_OK && i < sizeof kept / sizeof *kept; i++)
+        if (kept[i])
+            status = row->upload(w->backend, kept[i], zeros, bytes, err);
     row->host_free(w->backend, zeros);
     return status;
 }

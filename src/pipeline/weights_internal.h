@@ -20,6 +20,9 @@ struct pt_weights {
     size_t n; /* elements of a parameter buffer */
     float *theta, *gradient, *state;
     float *moments[PT_MOST_STATE_BUFFERS]; /* of the optimizer */
+    float *own;          /* gradients of one micro-batch; NULL: they go where the step's are */
+    float *mean_squares; /* gap-aware: of the velocity */
+    double top_rate;     /* gap-aware: the highest learning rate of the updates so far */
     float *predicted;
     uint64_t content;           /* of θ */
     uint64_t last_content;      /* the newest number given to anything */
@@ -47,10 +50,23 @@ weights_piece pt_weights_piece(const pt_weights *weights, int which);
 /* ---- weights_versions.c -----------------------------------------------------------------------
  */
 bool pt_weights_predicts(const pt_weights_spec *spec);
+bool pt_weights_keep(const pt_weights_spec *spec); /* versions, from a forward to its backward */
 /* What leads `staleness` steps on, when so many steps are done. */
 pt_prediction pt_weights_prediction(const pt_weights *weights, const weights_piece *piece,
                                     int64_t step, int staleness);
 /* `predicted` was just made, or will be when the compute lane gets there, from θ as it is now. */
 void pt_weights_has_predicted(pt_weights *weights, int staleness);
+
+/* ---- weights_gap.c ----------------------------------------------------------------------------
+ */
+size_t pt_weights_gap_buffers(const pt_weights_spec *spec); /* beside the versions */
+pt_status pt_weights_gap_new(pt_weights *weights, pt_error *err);
+/* In an update, once the weights have changed. */
+pt_status pt_weights_gap_update(pt_weights *weights, pt_error *err);
+
+/* ---- weights.c --------------------------------------------------------------------------------
+ */
+/* A parameter buffer, zeroed. */
+pt_status pt_weights_buffer(pt_weights *weights, float **ret_dev, pt_error *err);
 
 #endif

@@ -8,6 +8,11 @@ bool pt_weights_predicts(const pt_weights_spec *spec)
     return strcmp(spec->predictor->name, "none") != 0;
 }
 
+bool pt_weights_keep(const pt_weights_spec *spec)
+{
+    return spec->stash || spec->gap_aware;
+}
+
 weights_piece pt_weights_piece(const pt_weights *w, int which)
 {
     size_t decayed = w->spec.optimizer.decay > 0 ? w->spec.flat->decayed_elements : w->n;
@@ -114,7 +119,7 @@ pt_status pt_weights_for_forward(pt_weights *w, int staleness, pt_weight_set *re
         *ret_set = version_before(w, w->updates + staleness);
         return PT_OK;
     }
-    if (staleness > 0 && w->spec.stash)
+    if (staleness > 0 && pt_weights_keep(&w->spec))
         return stashed_set(w, staleness, ret_set, err);
     if (staleness > 0 && w->predicted)
         return predicted_set(w, staleness, ret_set, err);
@@ -126,7 +131,7 @@ pt_weight_set pt_weights_for_backward(const pt_weights *w, const pt_weight_set *
 {
     if (w->previous)
         return version_before(w, w->updates);
-    return forward->stash_slot >= 0 ? *forward : pt_weights_now(w);
+    return w->spec.stash && forward->stash_slot >= 0 ? *forward : pt_weights_now(w);
 }
 
 void pt_weights_release(pt_weights *w, const pt_weight_set *forward)

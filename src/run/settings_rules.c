@@ -38,6 +38,11 @@ static bool has_two_versions(const pt_settings *s)
     return s->two_versions;
 }
 
+static bool is_gap_aware(const pt_settings *s)
+{
+    return s->gap_aware;
+}
+
 static bool slows_late_stages(const pt_settings *s)
 {
     return s->pipemare_lr > 0;
@@ -51,6 +56,11 @@ static bool is_nesterov_last(const pt_settings *s)
 static bool is_not_sgd(const pt_settings *s)
 {
     return strcmp(s->optimizer, "sgd") != 0;
+}
+
+static bool has_no_velocity(const pt_settings *s)
+{
+    return pt_optimizer_find(s->optimizer)->state_buffers != 1;
 }
 
 static bool clips(const pt_settings *s)
@@ -71,9 +81,11 @@ static bool is_further_in_flight(const pt_settings *s)
     ROW(PREDICTION, "predict", predicts)                                                           \
     ROW(STASH, "stash", stashes)                                                                   \
     ROW(TWO_VERSIONS, "2bw", has_two_versions)                                                     \
+    ROW(GAP_AWARE, "gap-aware", is_gap_aware)                                                      \
     ROW(PIPEMARE_LR, "pipemare-lr", slows_late_stages)                                             \
     ROW(NESTEROV_LAST, "nesterov-last", is_nesterov_last)                                          \
     ROW(NOT_SGD, "optimizer", is_not_sgd)                                                          \
+    ROW(NO_VELOCITY, "optimizer", has_no_velocity)                                                 \
     ROW(CLIP, "clip", clips)                                                                       \
     ROW(IN_FLIGHT, "in-flight", is_further_in_flight)
 
@@ -106,6 +118,8 @@ static const struct {
      "write --schedule async, or leave --stash out"},
     {TWO_VERSIONS, SYNCHRONOUS, IF_NOT_ASKED_HERE, "it is for late updates, and none is late",
      "write --schedule async, or leave --2bw out"},
+    {GAP_AWARE, SYNCHRONOUS, IF_NOT_ASKED_HERE, "it is for late gradients, and none is late",
+     "write --schedule async, or leave --gap-aware out"},
     {PIPEMARE_LR, SYNCHRONOUS, IF_NOT_ASKED_HERE, "it slows late stages down, and none is late",
      "write --schedule async, or leave --pipemare-lr out"},
     {NESTEROV_LAST, SYNCHRONOUS, NEVER,
@@ -122,6 +136,12 @@ static const struct {
      "write --schedule async, or leave --in-flight out"},
     {PREDICTION, TWO_VERSIONS, IF_NOT_ASKED_HERE, "both say which weights a forward uses",
      "write --predict none, or leave --2bw out"},
+    {GAP_AWARE, NO_VELOCITY, NEVER,
+     "it measures a gap in steps of momentum, and that optimizer's steps are others",
+     "write --optimizer sgd, or leave --gap-aware out"},
+    {GAP_AWARE, TWO_VERSIONS, NEVER,
+     "that makes all gradients equally late, and keeps no weights of each forward",
+     "write --stash instead of --2bw, or leave --gap-aware out"},
     {TWO_VERSIONS, STASH, NEVER,
      "it keeps the weights that its backwards need, and --stash would keep others",
      "leave one of the two out"},
@@ -154,6 +174,7 @@ static pt_status switch_off(pt_settings *s, feature f, pt_error *err)
 {
     s->stash = s->stash && f != STASH;
     s->two_versions = s->two_versions && f != TWO_VERSIONS;
+    s->gap_aware = s->gap_aware && f != GAP_AWARE;
     s->pipemare_lr = f == PIPEMARE_LR ? 0 : s->pipemare_lr;
     if (f != PREDICTION)
         return PT_OK;
@@ -204,5 +225,11 @@ pt_status pt_rules_accept(const pt_settings *s, const pt_rules_facts *facts, pt_
                        "late; a step needs at least %d micro-batches: write --accumulate %d, or "
                        "--stash",
                        facts->staleness, facts->stages - 1, facts->stages - 1);
+    if (s->gap_aware && facts->waiting > 0)
+        return pt_fail(err, PT_EINPUT,
+                       "--gap-aware divides the gradient of each micro-batch once it is whole, and "
+                       "with --schedule %s other micro-batches compute before that; put each "
+                       "BACKWARD_WEIGHT behind its BACKWARD_INPUT, or leave --gap-aware out",
+                       s->schedule);
     return pt_predictor_find(s->predict)->accepts(&optimizer, facts->staleness, err);
 }

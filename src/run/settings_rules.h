@@ -13,6 +13,7 @@ pt_status pt_rules_settle(pt_config *config, pt_error *err);
 typedef struct pt_rules_facts {
     int stages;
     int staleness; /* the largest, updates */
+    int waiting;   /* micro-batches whose weight gradients wait while others compute, at most */
 } pt_rules_facts;
 
 /* PT_EINPUT: a rule does not fit so much lateness: why, and what to write instead. */

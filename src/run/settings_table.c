@@ -168,6 +168,10 @@ const pt_option pt_settings_rows[] = {
          "A stage that is late learns more slowly at first: its rate is divided by its delay in "
          "updates, by less and less over so many epochs (async). 0: off."),
     FLAG("stash", PIPELINE, stash, "Backwards use exactly the weights of their forward (async)."),
+    FLAG(
+        "gap-aware", PIPELINE, gap_aware,
+        "A late gradient counts less the further its weights have gone since its forward, in steps "
+        "of their typical size (async; sgd and nesterov). Keeps weights as --stash does."),
     FLAG("2bw", PIPELINE, two_versions,
          "Both passes of step t use the weights after step t-2, on every stage alike (async): two "
          "versions, one update late; needs a step of at least as many micro-batches as there are "

@@ -135,8 +135,9 @@ static pt_status accept_staleness(const pt_run *run, pt_error *err)
     const pt_span *span = run->full.facts ? &run->full : &run->last;
     pt_rules_facts facts = {.stages = run->stages};
     for (int r = 0; span->facts && r < run->stages; r++) {
-        int staleness = span->facts[r].staleness_max;
+        int staleness = span->facts[r].staleness_max, waiting = span->facts[r].held_peak;
         facts.staleness = staleness > facts.staleness ? staleness : facts.staleness;
+        facts.waiting = waiting > facts.waiting ? waiting : facts.waiting;
     }
     return pt_rules_accept(run->settings, &facts, err);
 }
@@ -298,6 +299,8 @@ pt_weights_spec pt_run_weights_spec(const pt_run *run)
         .lr = lr,
         .stash = s->stash,
         .two_versions = s->two_versions,
+        .gap_aware = s->gap_aware && delay(run) > 0,
+        .per_step = run->epoch_plan.samples ? (int)pt_epoch_per_step(&run->epoch_plan) : 0,
         .versions = peak(run, predicts ? PEAK_STASH : PEAK_VERSIONS),
         .training = !s->infer,
     };

@@ -206,6 +206,11 @@ ON_THE_COMMAND_LINE = [
         ["--2bw", "--predict none"],
     ),
     Case(
+        "gap-aware with adam",
+        "{}/small.yaml --schedule=async --optimizer=adam --gap-aware",
+        ["--gap-aware", "--optimizer sgd"],
+    ),
+    Case(
         "momentum of adam",
         "{}/small.yaml --optimizer=adamw --momentum=0.5",
         ["--momentum", "--optimizer sgd", "--beta1"],

@@ -88,6 +88,24 @@ static cudaError_t sum_of_squares(const rig *r, double *ret_bytes)
                                 r->result);
 }
 
+/* As momentum makes them: v stands for what is squared. */
+static cudaError_t mean_squares(const rig *r, double *ret_bytes)
+{
+    *ret_bytes = flat(r, 3);
+    return pt_cu_mean_squares(r->stream, (size_t)rig_values(r), 0.999F, 0.001F, r->value[0],
+                              r->value[1]);
+}
+
+/* The mean of squares stands for the weights too: the times of equal and of other buffers are the
+ * same, and the rig has four. */
+static cudaError_t gap(const rig *r, double *ret_bytes)
+{
+    const pt_gap late = {.top = 0.1F, .unbias = 1, .least = 1e-3F};
+    *ret_bytes = flat(r, 4);
+    return pt_cu_gap(r->stream, (size_t)rig_values(r), &late, r->value[0], r->value[1], r->value[1],
+                     r->value[2], r->value[3]);
+}
+
 /* ---- moving and converting ----------------------------------------------------------------------
  */
 
@@ -348,6 +366,8 @@ const rig_case rig_cases[] = {
     {"sgd, momentum", BOUND_MEMORY, true, sgd_momentum},
     {"sgd, foresight", BOUND_MEMORY, true, sgd_foresight},
     {"sum of squares", BOUND_MEMORY, true, sum_of_squares},
+    {"mean of squares", BOUND_MEMORY, true, mean_squares},
+    {"gap", BOUND_MEMORY, true, gap},
     {"transpose, accumulate", BOUND_MEMORY, true, transpose_add},
     {"NCHW to NHWC", BOUND_MEMORY, false, nhwc_of_nchw},
     {"NHWC to NCHW", BOUND_MEMORY, false, nchw_of_nhwc},

@@ -90,16 +90,21 @@ class Bits(fake_program.Case):
         self.compare_all("bf16")
 
     def test_async(self):
-        options = {**self.SETTINGS, "clip": 0, "schedule": "async", "predict": "msnag"}
-        for ranks, stash in ((1, False), (2, False), (4, False), (4, True)):
-            options["stash"] = stash
+        for ranks, also in (
+            (1, {}),
+            (2, {}),
+            (4, {}),
+            (4, {"stash": True}),
+            (4, {"gap_aware": True}),
+        ):
+            options = {**self.SETTINGS, "clip": 0, "schedule": "async", "predict": "msnag", **also}
             first, losses, *_ = self.train(ranks, "crossed", {"seed": 1}, **options)
             for seed in SEEDS:
-                with self.subTest(ranks=ranks, stash=stash, seed=seed):
+                with self.subTest(ranks=ranks, **also, seed=seed):
                     saved, own, *_ = self.train(ranks, "crossed", {"seed": seed}, **options)
                     self.assertEqual(losses, own)
                     self.assert_same_files(first, saved)
-            with self.subTest("against ref", ranks=ranks, stash=stash):
+            with self.subTest("against ref", ranks=ranks, **also):
                 _, known, *_ = self.train(ranks, "crossed", backend="ref", **options)
                 for loss, expected in zip(losses, known):
                     self.assertLessEqual(abs(loss - expected), FP32 * expected)

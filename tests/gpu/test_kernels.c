@@ -14,6 +14,8 @@ int main(void)
         TEST(flat_adam_has_the_bits_of_cpus),
         TEST(flat_sum_of_squares),
         TEST(flat_refuses_momentum_without_velocity),
+        TEST(late_mean_squares_has_the_bits_of_cpus),
+        TEST(late_gap_has_the_bits_of_cpus),
         TEST(move_transposes),
         TEST(move_converts),
         TEST(move_rounds_to_bf16),

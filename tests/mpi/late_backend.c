@@ -18,6 +18,8 @@ typedef enum call_kind {
     AXPBY,
     SGD,
     ADAM,
+    MEAN_SQUARES,
+    GAP,
     REORDER,
     RECORD,
     WAIT
@@ -42,6 +44,8 @@ typedef struct call {
     pt_adam adam;
     float *squares;
     pt_adam_foresight adam_foresight;
+    pt_gap gap;
+    const float *theta, *average;
     const pt_shape *shape;
     int samples;
     const pt_layout *from, *to;
@@ -131,6 +135,10 @@ static pt_status run(const call *c, pt_error *err)
     case ADAM:
         return ref->adam(b, c->n, &c->adam, c->dst, c->velocity, c->squares, c->src,
                          c->foresees ? &c->adam_foresight : NULL, err);
+    case MEAN_SQUARES:
+        return ref->mean_squares(b, c->n, c->a, c->c, c->src, c->dst, err);
+    case GAP:
+        return ref->gap(b, c->n, &c->gap, c->other, c->theta, c->average, c->src, c->dst, err);
     case REORDER:
         return ref->reorder(b, c->shape, c->samples, c->from, c->src, c->to, c->dst, err);
     case RECORD:
@@ -282,6 +290,26 @@ static pt_status adam(pt_backend *b, size_t n, const pt_adam *rule, float *theta
     return queue(PT_LANE_COMPUTE, &c);
 }
 
+static pt_status mean_squares(pt_backend *b, size_t n, float keep, float rest, const float *x,
+                              float *average, pt_error *err)
+{
+    (void)b, (void)err;
+    call c = {.kind = MEAN_SQUARES, .n = n, .a = keep, .c = rest, .src = x, .dst = average};
+    return queue(PT_LANE_COMPUTE, &c);
+}
+
+static pt_status gap(pt_backend *b, size_t n, const pt_gap *rule, const float *forward_,
+                     const float *theta, const float *average, const float *own, float *gradient,
+                     pt_error *err)
+{
+    (void)b, (void)err;
+    call c = {.kind = GAP, .n = n, .gap = *rule, .other = forward_, .theta = theta};
+    c.average = average;
+    c.src = own;
+    c.dst = gradient;
+    return queue(PT_LANE_COMPUTE, &c);
+}
+
 static pt_status reorder(pt_backend *b, const pt_shape *shape, int samples, const pt_layout *from,
                          const void *src, const pt_layout *to, void *dst, pt_error *err)
 {
@@ -373,6 +401,8 @@ void late_begin(pt_backend *b, uint64_t seed)
     late.row.axpby = axpby;
     late.row.sgd = sgd;
     late.row.adam = adam;
+    late.row.mean_squares = mean_squares;
+    late.row.gap = gap;
     late.row.reorder = reorder;
     late.row.sum_of_squares = sum_of_squares;
     late.row.event_record = event_record;

@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ops_flat.h"
 #include "ops_tests.h"
-#include "pipetrain/rng.h"
 #include "suite.h"
 
-enum { ELEMENTS = 40003, STEPS = 3 }; /* several pieces of work, and one that is not full */
+enum { ELEMENTS = OPS_FLAT, STEPS = 3 };
 
 /* Six digits of fp32 a step, of values below 6. */
 static const double bound = 1e-6;
@@ -27,37 +27,10 @@ typedef struct flats {
     float *theta, *m, *v, *g, *ahead;
 } flats;
 
-static float *to_device(pt_backend *b, int stream, bool squared)
-{
-    pt_error err = {PT_OK, ""};
-    void *dev = NULL;
-    float *host = malloc(ELEMENTS * sizeof *host);
-    pt_rng rng;
-    assert_non_null(host);
-    pt_rng_init(&rng, /*seed=*/21, PT_RNG_CHECK, (uint32_t)stream, 0);
-    for (int i = 0; i < ELEMENTS; i++) {
-        host[i] = pt_rng_normal(&rng);
-        host[i] *= squared ? host[i] : 1;
-    }
-    assert_ok(b->row->dev_new(b, ELEMENTS * sizeof *host, &dev, &err), &err);
-    assert_ok(b->row->upload(b, dev, host, ELEMENTS * sizeof *host, &err), &err);
-    free(host);
-    return dev;
-}
-
-static float *to_host(pt_backend *b, const float *dev)
-{
-    pt_error err = {PT_OK, ""};
-    float *host = malloc(ELEMENTS * sizeof *host);
-    assert_non_null(host);
-    assert_ok(b->row->download(b, host, dev, ELEMENTS * sizeof *host, &err), &err);
-    return host;
-}
-
 static flats flats_new(pt_backend *b)
 {
-    return (flats){to_device(b, 0, false), to_device(b, 1, false), to_device(b, 2, true),
-                   to_device(b, 3, false), to_device(b, 4, false)};
+    return (flats){ops_flat_new(b, 0, false), ops_flat_new(b, 1, false), ops_flat_new(b, 2, true),
+                   ops_flat_new(b, 3, false), ops_flat_new(b, 4, false)};
 }
 
 static void flats_free(pt_backend *b, flats *f)
@@ -86,13 +59,14 @@ static void check_formula(const pt_backend_row *row, const pt_adam *rule, int th
     pt_error err = {PT_OK, ""};
     pt_backend *b = ops_open(row, threads);
     flats f = flats_new(b);
-    float *theta = to_host(b, f.theta), *m = to_host(b, f.m), *v = to_host(b, f.v);
-    float *g = to_host(b, f.g);
+    float *theta = ops_flat_get(b, f.theta), *m = ops_flat_get(b, f.m), *v = ops_flat_get(b, f.v);
+    float *g = ops_flat_get(b, f.g);
     for (int step = 0; step < STEPS; step++) {
         formula(rule, theta, m, v, g);
         assert_ok(row->adam(b, ELEMENTS, rule, f.theta, f.m, f.v, f.g, NULL, &err), &err);
     }
-    float *got_theta = to_host(b, f.theta), *got_m = to_host(b, f.m), *got_v = to_host(b, f.v);
+    float *got_theta = ops_flat_get(b, f.theta), *got_m = ops_flat_get(b, f.m),
+          *got_v = ops_flat_get(b, f.v);
     ops_assert_near("theta", got_theta, theta, ELEMENTS, STEPS * bound, 0);
     ops_assert_near("mean", got_m, m, ELEMENTS, STEPS * bound, 0);
     ops_assert_near("mean of squares", got_v, v, ELEMENTS, STEPS * bound, 0);
@@ -125,16 +99,18 @@ static void check_foresight(const pt_backend_row *row, const pt_adam_foresight *
     pt_adam_foresight foresight = *wanted;
     foresight.dev_out = f.ahead;
     assert_ok(row->adam(b, ELEMENTS, &coupled, f.theta, f.m, f.v, f.g, &foresight, &err), &err);
-    float *together = to_host(b, f.ahead), *theta = to_host(b, f.theta), *m = to_host(b, f.m);
-    float *v = to_host(b, f.v), *want = calloc(ELEMENTS, sizeof *want);
+    float *together = ops_flat_get(b, f.ahead), *theta = ops_flat_get(b, f.theta),
+          *m = ops_flat_get(b, f.m);
+    float *v = ops_flat_get(b, f.v), *want = calloc(ELEMENTS, sizeof *want);
     assert_non_null(want);
     for (int i = 0; i < ELEMENTS; i++)
         want[i] = (float)ahead_of(&coupled, wanted, (double)theta[i], (double)m[i], (double)v[i]);
     ops_assert_near("foresight", together, want, ELEMENTS, bound, 0);
     /* Alone: the same bits, and nothing else moves. */
     assert_ok(row->adam(b, ELEMENTS, &coupled, f.theta, f.m, f.v, NULL, &foresight, &err), &err);
-    float *alone = to_host(b, f.ahead), *theta_ = to_host(b, f.theta), *m_ = to_host(b, f.m);
-    float *v_ = to_host(b, f.v);
+    float *alone = ops_flat_get(b, f.ahead), *theta_ = ops_flat_get(b, f.theta),
+          *m_ = ops_flat_get(b, f.m);
+    float *v_ = ops_flat_get(b, f.v);
     assert_memory_equal(alone, together, ELEMENTS * sizeof *alone);
     assert_memory_equal(theta_, theta, ELEMENTS * sizeof *alone);
     assert_memory_equal(m_, m, ELEMENTS * sizeof *alone);

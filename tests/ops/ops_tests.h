@@ -42,6 +42,7 @@ void ops_test_fused(void **state);      /* longer forms of batch-norm: the bits 
 void ops_test_flat(void **state);       /* axpby, sum of squares */
 void ops_test_sgd(void **state);        /* against the formula in double */
 void ops_test_adam(void **state);       /* against the formula in double, and foresight */
+void ops_test_late(void **state);       /* rules for late gradients, against their formulas */
 void ops_test_entropy(void **state);    /* gradients, smoothing, arg-max */
 void ops_test_mse(void **state);        /* gradients */
 void ops_test_loss_known(void **state); /* uniform logits, ties, bad labels */

@@ -26,6 +26,7 @@ static const struct {
     {"sgd", ops_test_sgd},
     {"foresight", ops_test_foresight},
     {"adam", ops_test_adam},
+    {"rules for late gradients", ops_test_late},
     {"cross-entropy", ops_test_entropy},
     {"mse", ops_test_mse},
     {"losses with known answers", ops_test_loss_known},

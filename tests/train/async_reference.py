@@ -39,6 +39,7 @@ class Options:
     two_versions: bool = False
     pipemare_lr: float = 0.0  # epochs
     stash: bool = False
+    gap_aware: bool = False
     in_flight: int = 0
 
 
@@ -212,6 +213,28 @@ def new_optimizer(options, is_last):
     return Sgd(options.optimizer == "nesterov" or (options.nesterov_last and is_last))
 
 
+class Gap:
+    """One weight's measure of a step (gap-aware): a running mean of the squares of its velocities, and
+    the highest learning rate."""
+
+    KEPT = 0.999
+
+    def __init__(self):
+        self.steps = 0
+        self.mean_square = self.top_rate = 0.0
+
+    def moved(self, velocity, rate):
+        self.steps += 1
+        self.mean_square = self.KEPT * self.mean_square + (1 - self.KEPT) * velocity**2
+        self.top_rate = max(self.top_rate, rate)
+
+    def divisor(self, then, now, rate):
+        if self.steps == 0:
+            return 1.0
+        typical = (self.mean_square / (1 - self.KEPT**self.steps)) ** 0.5 + 1e-8
+        return 1 + abs(then - now) / (max(self.top_rate, rate) * typical)
+
+
 @dataclasses.dataclass
 class Stage:
     """One rank: its weights, one for each layer, and what waits for its backwards."""
@@ -226,6 +249,7 @@ class Stage:
 
     def __post_init__(self):
         self.gradient = [0.0] * len(self.weights)
+        self.gaps = [Gap() for _ in self.weights]
         self.first = list(self.weights)
 
     @staticmethod
@@ -256,7 +280,11 @@ class Stage:
         weights = used if options.stash or options.two_versions else self.weights
         inputs = self.inputs.pop(m)
         for layer in reversed(range(len(weights))):
-            self.gradient[layer] += sum(g * value for g, value in zip(gradients, inputs[layer]))
+            gradient = sum(g * value for g, value in zip(gradients, inputs[layer]))
+            if options.gap_aware:
+                rate = self.rate(len(self.history))
+                gradient /= self.gaps[layer].divisor(used[layer], self.weights[layer], rate)
+            self.gradient[layer] += gradient
             gradients = [weights[layer] * g for g in gradients]
         return gradients
 
@@ -269,6 +297,8 @@ class Stage:
                 self.options_of(layer, options),
             )
             self.gradient[layer] = 0.0
+            if options.gap_aware:
+                self.gaps[layer].moved(optimizer.velocity, self.rate(len(self.history)))
         self.history.append(list(self.weights))
 
 

@@ -45,6 +45,16 @@ VARIANTS = {
         for stash in (False, True)
     },
     "nesterov-last": async_reference.Options(predict="msnag", nesterov_last=True),
+    **{
+        f"gap-aware{rest}": async_reference.Options(gap_aware=True, **also)
+        for rest, also in (
+            ("", {}),
+            (" stashed", {"stash": True}),
+            (" msnag", {"predict": "msnag"}),
+            (" nesterov", {"optimizer": "nesterov"}),
+            (" decay", {"decay": 0.05}),
+        )
+    },
     "pipemare-lr": async_reference.Options(pipemare_lr=1.5),
     "adamw spared": adam("adamw", decay=0.1, predict="msnag", spare_first=True),
     "2bw": async_reference.Options(two_versions=True),
@@ -107,6 +117,7 @@ train:
   2bw: {"on" if options.two_versions else "off"}
   nesterov-last: {"on" if options.nesterov_last else "off"}
   stash: {"on" if options.stash else "off"}
+  gap-aware: {"on" if options.gap_aware else "off"}
   in-flight: {options.in_flight}
   shuffle: off
   eval-every: 0
@@ -224,6 +235,27 @@ class Async(unittest.TestCase):
                 batch=BATCH, micro_batch=micro_batch, pipemare_lr=epochs, predict=predict
             )
             with self.subTest(stages=stages, per_step=BATCH // micro_batch, epochs=epochs):
+                self.compare(stages, options, STEPS)
+
+    def test_gap_aware(self):
+        for stages, micro_batch, also in (
+            (1, 2, {}),
+            (2, BATCH, {}),
+            (4, BATCH, {"decay": 0.05}),
+            (4, BATCH, {"stash": True}),
+            (4, 2, {"decay": 0.05, "spare_first": True}),
+            (4, 1, {"stash": True, "pipemare_lr": 1.5}),
+            (3, 2, {"optimizer": "nesterov"}),
+            (4, BATCH, {"predict": "msnag"}),
+            (4, 2, {"predict": "msnag", "stash": True, "decay": 0.05}),
+            (2, 2, {"predict": "spectrain", "in_flight": 1}),
+            (4, BATCH, {"nesterov_last": True}),
+            (3, BATCH, {"momentum": 0.0}),
+        ):
+            options = async_reference.Options(
+                batch=BATCH, micro_batch=micro_batch, gap_aware=True, **also
+            )
+            with self.subTest(stages=stages, per_step=BATCH // micro_batch, **also):
                 self.compare(stages, options, STEPS)
 
     def test_two_versions(self):

@@ -123,6 +123,8 @@ class Memory(unittest.TestCase):
             {"threads": 2},
             {"predict": "none"},
             {"predict": "none", "stash": True},
+            {"gap_aware": True},
+            {"gap_aware": True, "micro_batch": 8, "predict": "none"},
             {"in_flight": 2},
             {"schedule": "gpipe"},
             {"eval_every": 0},

@@ -167,10 +167,16 @@ class Schedules(unittest.TestCase):
         late = self.folder / "late.csv"
         self.train(2, "late", "async", f"--schedule-out={late}")
         step = self.write("flushing.csv", HEADING + lines(0, "F0 F1 F2 F3 B0 W0 B1 W1 B2 W2 B3 W3"))
-        self.refuse(2, late, "--clip needs", f"{late}", arguments=(*SAME, "--clip=1"))
+        self.refuse(2, late, "--clip 1 with --schedule", f"{late}", arguments=(*SAME, "--clip=1"))
         for option in ("--stash", "--predict=msnag", "--in-flight=1"):
             with self.subTest(option):
                 self.refuse(1, step, option.split("=")[0], f"{step}", arguments=(*SAME, option))
+        text = late.read_text()
+        first, second = "0,BACKWARD_WEIGHT,0\n", "0,BACKWARD_INPUT,1\n"
+        waits = self.write("waits.csv", text.replace(first, "").replace(second, second + first))
+        self.train(2, "waits", waits, "--stash")
+        self.train(2, "gap-aware", late, "--gap-aware")
+        self.refuse(2, waits, f"{waits}", "BACKWARD_WEIGHT", arguments=(*SAME, "--gap-aware"))
         # What needs no schedule does not read it.
         launch.succeed(1, self.partition, "--check-gradients", "--schedule=absent.csv", "--batch=2")
 

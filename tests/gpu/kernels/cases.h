@@ -8,6 +8,9 @@ void flat_adam_has_the_bits_of_cpus(void **state);
 void flat_sum_of_squares(void **state);
 void flat_refuses_momentum_without_velocity(void **state);
 
+void late_mean_squares_has_the_bits_of_cpus(void **state);
+void late_gap_has_the_bits_of_cpus(void **state);
+
 void move_transposes(void **state);
 void move_converts(void **state);
 void move_rounds_to_bf16(void **state);
