@@ -132,7 +132,7 @@ PT_ELEMENT float pt_element_adam_ahead(const float *rate, int n, float beta1, fl
     return theta;
 }
 
-/* ---- rules for late gradients, one weight: see pt_gap in backend.h ------------------------------
+/* ---- rules for late gradients, one weight: see pt_gap and pt_look_back in backend.h -------------
  */
 
 /* keep·average + rest·x² */
@@ -146,6 +146,14 @@ PT_ELEMENT float pt_element_gap(float top, float unbias, float least, float forw
 {
     const float move = top * (sqrtf(unbias * average) + least);
     return own / (1.0f + fabsf(forward - theta) / move);
+}
+
+/* Moves drift and gives the weight of before. */
+PT_ELEMENT float pt_element_look_back(float keep, float rest, float delay, float theta, float last,
+                                      float *drift)
+{
+    *drift = keep * *drift + rest * (theta - last);
+    return theta - delay * *drift;
 }
 
 /* ---- dropout ------------------------------------------------------------------------------------

@@ -72,6 +72,34 @@ cudaError_t gap(cudaStream_t s, int64_t n, const pt_gap *rule, const float *forw
     return pt_each(s, n, wide, body);
 }
 
+struct look_back_body {
+    static const int WIDE = 4, DEPTH = 2; /* of three inputs */
+    pt_look_back rule;
+    const float *theta;
+    float *drift, *back;
+
+    template <int V> struct held {
+        pt_pack<V> theta, drift, back;
+    };
+
+    template <int V> __device__ void load(int64_t i, held<V> &h) const
+    {
+        h.theta = pt_read<V>(theta + i);
+        h.drift = pt_read<V>(drift + i);
+        h.back = pt_read<V>(back + i);
+    }
+
+    template <int V> __device__ void store(int64_t i, held<V> &h) const
+    {
+#pragma unroll
+        for (int k = 0; k < V; k++)
+            h.back.at[k] = pt_element_look_back(rule.keep, rule.rest, rule.delay, h.theta.at[k],
+                                                h.back.at[k], &h.drift.at[k]);
+        pt_write<V>(drift + i, h.drift);
+        pt_write<V>(back + i, h.back);
+    }
+};
+
 } // namespace
 
 cudaError_t pt_cu_mean_squares(cudaStream_t s, size_t n, float keep, float rest, const float *x,
@@ -86,4 +114,11 @@ cudaError_t pt_cu_gap(cudaStream_t s, size_t n, const pt_gap *rule, const float 
 {
     return (rule->accumulate ? gap<true> : gap<false>)(s, (int64_t)n, rule, forward, theta, average,
                                                        own, gradient);
+}
+
+cudaError_t pt_cu_look_back(cudaStream_t s, size_t n, const pt_look_back *rule, const float *theta,
+                            float *drift, float *back)
+{
+    const look_back_body body = {*rule, theta, drift, back};
+    return pt_each(s, (int64_t)n, pt_aligned(theta) && pt_aligned(drift) && pt_aligned(back), body);
 }

@@ -51,6 +51,8 @@ cudaError_t pt_cu_mean_squares(cudaStream_t s, size_t n, float keep, float rest,
 /* own may be gradient, unless the rule accumulates. */
 cudaError_t pt_cu_gap(cudaStream_t s, size_t n, const pt_gap *rule, const float *forward,
                       const float *theta, const float *average, const float *own, float *gradient);
+cudaError_t pt_cu_look_back(cudaStream_t s, size_t n, const pt_look_back *rule, const float *theta,
+                            float *drift, float *back);
 
 /* ---- moving and converting (kernels/move.cu) ---------------------------------------------------
  */

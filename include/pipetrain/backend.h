@@ -187,6 +187,13 @@ typedef struct pt_gap {
     bool accumulate; /* gradient += instead of gradient = */
 } pt_gap;
 
+/* About where the weights were `delay` updates ago, from a running mean of their moves:
+ *   drift ← keep·drift + rest·(θ - back);  back ← θ - delay·drift
+ * with θ before its last step in back. */
+typedef struct pt_look_back {
+    float keep, rest, delay;
+} pt_look_back;
+
 typedef enum pt_precision {
     PT_FP32, /* strict: no tensor cores */
     PT_TF32, /* fp32 values; convolutions and products may round factors to 10 bits */
@@ -314,6 +321,9 @@ typedef struct pt_backend_row {
     pt_status (*gap)(pt_backend *b, size_t n, const pt_gap *rule, const float *dev_forward,
                      const float *dev_theta, const float *dev_average, const float *dev_own,
                      float *dev_gradient, pt_error *err);
+    pt_status (*look_back)(pt_backend *b, size_t n, const pt_look_back *rule,
+                           const float *dev_theta, float *dev_drift, float *dev_back,
+                           pt_error *err);
 
     /* dev_… addresses are not host memory: a message is copied out first, or needs an MPI that
      * knows the device. */

@@ -32,7 +32,7 @@ typedef struct pt_settings {
     char *schedule, *schedule_out, *predict;
     pt_own_lists *own_lists; /* no option: what pt_config_read_lists read, and … */
     bool own_synchronous;    /* … whether they flush, known when settled */
-    double pipemare_lr;
+    double pipemare_lr, pipemare_dc;
     bool two_versions, nesterov_last, stash, gap_aware, blocking_sends;
     int64_t in_flight;
     /* machine */

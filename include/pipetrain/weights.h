@@ -4,6 +4,7 @@
  *   current    a forward reads θ                        (no prediction, or staleness 0)
  *   predicted  a forward reads what θ will be, in a buffer of its own; θ is never touched
  *   stashed    the backward reads the very bytes that its forward read, from a ring of versions
+ *   corrected  the backward reads about what its forward read, taken back along the mean move of θ
  *   gap-aware  the same ring, which the backward does not read: its gradient is compared with it
  *   previous   θ as it was before the last update: what most passes read where there are two
  * versions
@@ -38,7 +39,14 @@ typedef struct pt_weights_spec {
      * gone since its forward. Keeps `versions` too, with or without stash. sgd or nesterov; not
      * with two versions. */
     bool gap_aware;
-    int per_step;  /* gap_aware: micro-batches of a step at most */
+    int per_step; /* gap_aware: micro-batches of a step at most */
+    /* PipeMare's discrepancy correction (Yang et al., MLSys 2021, T2): backwards read the newest
+     * weights less `delay` times a mean of their moves, which keeps decay^(1/delay) of itself at an
+     * update. Not with stash, two versions, gap_aware or prediction. */
+    struct {
+        double delay; /* updates, on average; 0: nothing is corrected */
+        double decay; /* 0 … 1; 0: nothing is corrected */
+    } correction;
     bool training; /* false: θ and running statistics only */
 } pt_weights_spec;
 

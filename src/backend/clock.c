@@ -239,6 +239,7 @@ const pt_backend_row pt_backend_clock = {
     .adam = pt_clock_adam,
     .mean_squares = pt_clock_mean_squares,
     .gap = pt_clock_gap,
+    .look_back = pt_clock_look_back,
     .on_device = false,
     .memory = pt_cpu_memory,
     .describe = clock_describe,

@@ -54,5 +54,8 @@ pt_status pt_clock_mean_squares(pt_backend *b, size_t n, float keep, float rest,
 pt_status pt_clock_gap(pt_backend *b, size_t n, const pt_gap *rule, const float *dev_forward,
                        const float *dev_theta, const float *dev_average, const float *dev_own,
                        float *dev_gradient, pt_error *err);
+pt_status pt_clock_look_back(pt_backend *b, size_t n, const pt_look_back *rule,
+                             const float *dev_theta, float *dev_drift, float *dev_back,
+                             pt_error *err);
 
 #endif

@@ -197,3 +197,12 @@ pt_status pt_clock_gap(pt_backend *b, size_t n, const pt_gap *rule, const float 
     (void)dev_average;
     return pt_clock_copy(b, dev_gradient, dev_own, n, err);
 }
+
+pt_status pt_clock_look_back(pt_backend *b, size_t n, const pt_look_back *rule,
+                             const float *dev_theta, float *dev_drift, float *dev_back,
+                             pt_error *err)
+{
+    (void)rule;
+    (void)dev_drift;
+    return pt_clock_copy(b, dev_back, dev_theta, n, err);
+}

@@ -58,6 +58,8 @@ pt_status pt_cpu_mean_squares(pt_backend *b, size_t n, float keep, float rest, c
 pt_status pt_cpu_gap(pt_backend *b, size_t n, const pt_gap *rule, const float *forward,
                      const float *theta, const float *average, const float *own, float *gradient,
                      pt_error *err);
+pt_status pt_cpu_look_back(pt_backend *b, size_t n, const pt_look_back *rule, const float *theta,
+                           float *drift, float *back, pt_error *err);
 
 /* The losses on plain row-major predictions y (samples, shape) and, unless NULL, d_y; fills
  * *args->host_result. */

@@ -1,5 +1,5 @@
-/* Rules for late gradients on flat fp32 buffers: how much weights move, and what that makes of a
- * gradient. */
+/* Rules for late gradients on flat fp32 buffers: how much weights move, what that makes of a
+ * gradient, and where they were. */
 #include "cpu.h"
 
 #include "kernels/elements.h"
@@ -53,4 +53,27 @@ pt_status pt_cpu_gap(pt_backend *b, size_t n, const pt_gap *rule, const float *f
 {
     gap_job job = {*rule, forward, theta, average, own, gradient};
     return pt_cpu_ranges(b, n, gap_piece, &job, err);
+}
+
+typedef struct back_job {
+    pt_look_back rule;
+    const float *theta;
+    float *drift, *back;
+} back_job;
+
+static void look_back_piece(void *context, size_t begin, size_t end)
+{
+    const back_job *job = context;
+    const pt_look_back r = job->rule;
+    const float *theta = job->theta;
+    float *drift = job->drift, *back = job->back;
+    for (size_t i = begin; i < end; i++)
+        back[i] = pt_element_look_back(r.keep, r.rest, r.delay, theta[i], back[i], &drift[i]);
+}
+
+pt_status pt_cpu_look_back(pt_backend *b, size_t n, const pt_look_back *rule, const float *theta,
+                           float *drift, float *back, pt_error *err)
+{
+    back_job job = {*rule, theta, drift, back};
+    return pt_cpu_ranges(b, n, look_back_piece, &job, err);
 }

@@ -355,6 +355,7 @@ const pt_backend_row pt_backend_cuda = {
     .adam = pt_cuda_adam,
     .mean_squares = pt_cuda_mean_squares,
     .gap = pt_cuda_gap,
+    .look_back = pt_cuda_look_back,
     .on_device = true,
     .memory = pt_cuda_memory,
     .describe = describe,

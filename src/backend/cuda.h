@@ -171,6 +171,8 @@ pt_status pt_cuda_mean_squares(pt_backend *b, size_t n, float keep, float rest, 
 pt_status pt_cuda_gap(pt_backend *b, size_t n, const pt_gap *rule, const float *forward,
                       const float *theta, const float *average, const float *own, float *gradient,
                       pt_error *err);
+pt_status pt_cuda_look_back(pt_backend *b, size_t n, const pt_look_back *rule, const float *theta,
+                            float *drift, float *back, pt_error *err);
 
 /* ---- kernels ----------------------------------------------------------------------------------
  */

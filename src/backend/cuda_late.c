@@ -17,3 +17,11 @@ pt_status pt_cuda_gap(pt_backend *b, size_t n, const pt_gap *rule, const float *
                                    average, own, gradient),
                          NULL, "pt_cu_gap", err);
 }
+
+pt_status pt_cuda_look_back(pt_backend *b, size_t n, const pt_look_back *rule, const float *theta,
+                            float *drift, float *back, pt_error *err)
+{
+    return pt_cuda_check(
+        pt_cu_look_back(((pt_cuda *)b)->lane[PT_LANE_COMPUTE], n, rule, theta, drift, back), NULL,
+        "pt_cu_look_back", err);
+}

@@ -297,6 +297,7 @@ const pt_backend_row pt_backend_onednn = {
     .adam = pt_cpu_adam,
     .mean_squares = pt_cpu_mean_squares,
     .gap = pt_cpu_gap,
+    .look_back = pt_cpu_look_back,
     .on_device = false,
     .memory = pt_cpu_memory,
     .describe = describe,

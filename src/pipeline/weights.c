@@ -11,7 +11,7 @@ size_t pt_weights_bytes(const pt_weights_spec *spec)
         const pt_optimizer_row *optimizer = pt_optimizer_find(spec->optimizer.name);
         buffers += 1 + (size_t)optimizer->state_buffers;
         buffers += spec->two_versions;
-        buffers += pt_weights_gap_buffers(spec);
+        buffers += pt_weights_gap_buffers(spec) + pt_weights_back_buffers(spec);
         buffers += pt_weights_keep(spec) ? (size_t)spec->versions : pt_weights_predicts(spec);
     }
     return (buffers * spec->flat->param_elements + spec->flat->state_elements) * sizeof(float);
@@ -40,6 +40,7 @@ static pt_status allocate(pt_weights *w, pt_error *err)
     for (int i = 0; i < w->optimizer->state_buffers; i++)
         PT_TRY(buffer(w, w->n, &w->moments[i], err));
     PT_TRY(pt_weights_gap_new(w, err));
+    PT_TRY(pt_weights_back_new(w, err));
     if (w->spec.two_versions)
         return buffer(w, w->n, &w->previous, err);
     if (!pt_weights_keep(&w->spec))
@@ -85,6 +86,8 @@ void pt_weights_free(pt_weights *w)
     row->dev_free(w->backend, w->state);
     for (int i = 0; i < PT_MOST_STATE_BUFFERS; i++)
         row->dev_free(w->backend, w->moments[i]);
+    row->dev_free(w->backend, w->drift);
+    row->dev_free(w->backend, w->back);
     row->dev_free(w->backend, w->own);
     row->dev_free(w->backend, w->mean_squares);
     row->dev_free(w->backend, w->predicted);
@@ -117,6 +120,7 @@ pt_status pt_weights_update(pt_weights *w, double scale, pt_error *err)
         PT_TRY(w->backend->row->copy(w->backend, w->previous, w->theta, w->n * sizeof(float), err));
         w->previous_content = ++w->last_content;
     }
+    PT_TRY(pt_weights_back_before(w, err));
     for (int i = 0; i < WEIGHT_PIECES; i++)
         PT_TRY(step_piece(w, i, scale, staleness, err));
     PT_TRY(pt_weights_gap_update(w, err));
@@ -124,7 +128,7 @@ pt_status pt_weights_update(pt_weights *w, double scale, pt_error *err)
     w->content = ++w->last_content;
     if (staleness > 0)
         pt_weights_has_predicted(w, staleness);
-    return PT_OK;
+    return pt_weights_back_after(w, err);
 }
 
 pt_status pt_weights_restart(pt_weights *w, pt_error *err)
@@ -138,7 +142,7 @@ pt_status pt_weights_restart(pt_weights *w, pt_error *err)
     w->content = ++w->last_content;
     /* v = 0·θ + 0·θ would keep a NaN: copy zeros instead. */
     void *zeros = NULL;
-    float *const kept[] = {w->moments[0], w->moments[1], w->mean_squares};
+    float *const kept[] = {w->moments[0], w->moments[1], w->mean_squares, w->drift};
     PT_TRY(row->host_new(w->backend, bytes, &zeros, err));
     for (size_t i = 0; status == PT_OK && i < sizeof kept / sizeof *kept; i++)
         if (kept[i])

@@ -20,9 +20,13 @@ struct pt_weights {
     size_t n; /* elements of a parameter buffer */
     float *theta, *gradient, *state;
     float *moments[PT_MOST_STATE_BUFFERS]; /* of the optimizer */
-    float *own;          /* gradients of one micro-batch; NULL: they go where the step's are */
-    float *mean_squares; /* gap-aware: of the velocity */
-    double top_rate;     /* gap-aware: the highest learning rate of the updates so far */
+    float *drift;          /* correction: mean move of an update; NULL: nothing is corrected */
+    float *back;           /* θ taken back along it … */
+    uint64_t back_content; /* … whose number is that … */
+    uint64_t back_from;    /* … made from this content of θ; 0: from none */
+    float *own;            /* gradients of one micro-batch; NULL: they go where the step's are */
+    float *mean_squares;   /* gap-aware: of the velocity */
+    double top_rate;       /* gap-aware: the highest learning rate of the updates so far */
     float *predicted;
     uint64_t content;           /* of θ */
     uint64_t last_content;      /* the newest number given to anything */
@@ -63,6 +67,16 @@ size_t pt_weights_gap_buffers(const pt_weights_spec *spec); /* beside the versio
 pt_status pt_weights_gap_new(pt_weights *weights, pt_error *err);
 /* In an update, once the weights have changed. */
 pt_status pt_weights_gap_update(pt_weights *weights, pt_error *err);
+
+/* ---- weights_back.c ---------------------------------------------------------------------------
+ */
+size_t pt_weights_back_buffers(const pt_weights_spec *spec);
+pt_status pt_weights_back_new(pt_weights *weights, pt_error *err);
+/* In an update: before θ changes, and when everything else has been told. */
+pt_status pt_weights_back_before(pt_weights *weights, pt_error *err);
+pt_status pt_weights_back_after(pt_weights *weights, pt_error *err);
+/* θ taken back, or θ itself where that is not known. */
+pt_weight_set pt_weights_back(const pt_weights *weights);
 
 /* ---- weights.c --------------------------------------------------------------------------------
  */

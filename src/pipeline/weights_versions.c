@@ -131,7 +131,7 @@ pt_weight_set pt_weights_for_backward(const pt_weights *w, const pt_weight_set *
 {
     if (w->previous)
         return version_before(w, w->updates);
-    return w->spec.stash && forward->stash_slot >= 0 ? *forward : pt_weights_now(w);
+    return w->spec.stash && forward->stash_slot >= 0 ? *forward : pt_weights_back(w);
 }
 
 void pt_weights_release(pt_weights *w, const pt_weight_set *forward)

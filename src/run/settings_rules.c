@@ -48,6 +48,11 @@ static bool slows_late_stages(const pt_settings *s)
     return s->pipemare_lr > 0;
 }
 
+static bool corrects_backwards(const pt_settings *s)
+{
+    return s->pipemare_dc > 0;
+}
+
 static bool is_nesterov_last(const pt_settings *s)
 {
     return s->nesterov_last;
@@ -83,6 +88,7 @@ static bool is_further_in_flight(const pt_settings *s)
     ROW(TWO_VERSIONS, "2bw", has_two_versions)                                                     \
     ROW(GAP_AWARE, "gap-aware", is_gap_aware)                                                      \
     ROW(PIPEMARE_LR, "pipemare-lr", slows_late_stages)                                             \
+    ROW(PIPEMARE_DC, "pipemare-dc", corrects_backwards)                                            \
     ROW(NESTEROV_LAST, "nesterov-last", is_nesterov_last)                                          \
     ROW(NOT_SGD, "optimizer", is_not_sgd)                                                          \
     ROW(NO_VELOCITY, "optimizer", has_no_velocity)                                                 \
@@ -122,6 +128,8 @@ static const struct {
      "write --schedule async, or leave --gap-aware out"},
     {PIPEMARE_LR, SYNCHRONOUS, IF_NOT_ASKED_HERE, "it slows late stages down, and none is late",
      "write --schedule async, or leave --pipemare-lr out"},
+    {PIPEMARE_DC, SYNCHRONOUS, IF_NOT_ASKED_HERE, "it is for late backwards, and none is late",
+     "write --schedule async, or leave --pipemare-dc out"},
     {NESTEROV_LAST, SYNCHRONOUS, NEVER,
      "it is for the last stage of an asynchronous run, where alone nothing is late",
      "write --schedule async --optimizer sgd, or leave --nesterov-last out"},
@@ -142,6 +150,15 @@ static const struct {
     {GAP_AWARE, TWO_VERSIONS, NEVER,
      "that makes all gradients equally late, and keeps no weights of each forward",
      "write --stash instead of --2bw, or leave --gap-aware out"},
+    {PREDICTION, PIPEMARE_DC, IF_NOT_ASKED_HERE,
+     "the correction takes weights back to what a forward read that did not predict",
+     "write --predict none, or leave --pipemare-dc out"},
+    {PIPEMARE_DC, STASH, NEVER, "it guesses the very weights that are kept there",
+     "leave one of the two out"},
+    {PIPEMARE_DC, TWO_VERSIONS, NEVER, "it guesses the very weights that are kept there",
+     "leave one of the two out"},
+    {PIPEMARE_DC, GAP_AWARE, NEVER, "it guesses the very weights that are kept there",
+     "write --stash instead of --pipemare-dc, or leave --gap-aware out"},
     {TWO_VERSIONS, STASH, NEVER,
      "it keeps the weights that its backwards need, and --stash would keep others",
      "leave one of the two out"},
@@ -176,6 +193,7 @@ static pt_status switch_off(pt_settings *s, feature f, pt_error *err)
     s->two_versions = s->two_versions && f != TWO_VERSIONS;
     s->gap_aware = s->gap_aware && f != GAP_AWARE;
     s->pipemare_lr = f == PIPEMARE_LR ? 0 : s->pipemare_lr;
+    s->pipemare_dc = f == PIPEMARE_DC ? 0 : s->pipemare_dc;
     if (f != PREDICTION)
         return PT_OK;
     free(s->predict);

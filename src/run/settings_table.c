@@ -167,6 +167,11 @@ const pt_option pt_settings_rows[] = {
     REAL("pipemare-lr", PIPELINE, pipemare_lr, "EPOCHS", 0, 1e6,
          "A stage that is late learns more slowly at first: its rate is divided by its delay in "
          "updates, by less and less over so many epochs (async). 0: off."),
+    REAL("pipemare-dc", PIPELINE, pipemare_dc, "D", 0, 0.9999999,
+         "Backwards of a late stage use the newest weights taken back by its delay in updates "
+         "along a "
+         "running mean of their moves, which keeps D of itself over that delay (async); PipeMare "
+         "says 0.135. 0: off."),
     FLAG("stash", PIPELINE, stash, "Backwards use exactly the weights of their forward (async)."),
     FLAG(
         "gap-aware", PIPELINE, gap_aware,

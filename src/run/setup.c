@@ -299,6 +299,7 @@ pt_weights_spec pt_run_weights_spec(const pt_run *run)
         .lr = lr,
         .stash = s->stash,
         .two_versions = s->two_versions,
+        .correction = {.delay = delay(run), .decay = s->pipemare_dc},
         .gap_aware = s->gap_aware && delay(run) > 0,
         .per_step = run->epoch_plan.samples ? (int)pt_epoch_per_step(&run->epoch_plan) : 0,
         .versions = peak(run, predicts ? PEAK_STASH : PEAK_VERSIONS),

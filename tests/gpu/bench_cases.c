@@ -96,14 +96,22 @@ static cudaError_t mean_squares(const rig *r, double *ret_bytes)
                               r->value[1]);
 }
 
-/* The mean of squares stands for the weights too: the times of equal and of other buffers are the
- * same, and the rig has four. */
+/* The rig has four buffers: one is the weights and the mean of squares, and read from memory once.
+ */
 static cudaError_t gap(const rig *r, double *ret_bytes)
 {
     const pt_gap late = {.top = 0.1F, .unbias = 1, .least = 1e-3F};
     *ret_bytes = flat(r, 4);
     return pt_cu_gap(r->stream, (size_t)rig_values(r), &late, r->value[0], r->value[1], r->value[1],
                      r->value[2], r->value[3]);
+}
+
+static cudaError_t look_back(const rig *r, double *ret_bytes)
+{
+    const pt_look_back late = {.keep = 0.5F, .rest = 0.5F, .delay = 3};
+    *ret_bytes = flat(r, 5);
+    return pt_cu_look_back(r->stream, (size_t)rig_values(r), &late, r->value[0], r->value[1],
+                           r->value[2]);
 }
 
 /* ---- moving and converting ----------------------------------------------------------------------
@@ -368,6 +376,7 @@ const rig_case rig_cases[] = {
     {"sum of squares", BOUND_MEMORY, true, sum_of_squares},
     {"mean of squares", BOUND_MEMORY, true, mean_squares},
     {"gap", BOUND_MEMORY, true, gap},
+    {"look back", BOUND_MEMORY, true, look_back},
     {"transpose, accumulate", BOUND_MEMORY, true, transpose_add},
     {"NCHW to NHWC", BOUND_MEMORY, false, nhwc_of_nchw},
     {"NHWC to NCHW", BOUND_MEMORY, false, nchw_of_nhwc},

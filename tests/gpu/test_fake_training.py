@@ -96,6 +96,7 @@ class Bits(fake_program.Case):
             (4, {}),
             (4, {"stash": True}),
             (4, {"gap_aware": True}),
+            (4, {"pipemare_dc": 0.135, "predict": "none"}),
         ):
             options = {**self.SETTINGS, "clip": 0, "schedule": "async", "predict": "msnag", **also}
             first, losses, *_ = self.train(ranks, "crossed", {"seed": 1}, **options)

@@ -16,6 +16,7 @@ int main(void)
         TEST(flat_refuses_momentum_without_velocity),
         TEST(late_mean_squares_has_the_bits_of_cpus),
         TEST(late_gap_has_the_bits_of_cpus),
+        TEST(late_look_back_has_the_bits_of_cpus),
         TEST(move_transposes),
         TEST(move_converts),
         TEST(move_rounds_to_bf16),

@@ -20,6 +20,7 @@ typedef enum call_kind {
     ADAM,
     MEAN_SQUARES,
     GAP,
+    LOOK_BACK,
     REORDER,
     RECORD,
     WAIT
@@ -45,6 +46,7 @@ typedef struct call {
     float *squares;
     pt_adam_foresight adam_foresight;
     pt_gap gap;
+    pt_look_back back;
     const float *theta, *average;
     const pt_shape *shape;
     int samples;
@@ -139,6 +141,8 @@ static pt_status run(const call *c, pt_error *err)
         return ref->mean_squares(b, c->n, c->a, c->c, c->src, c->dst, err);
     case GAP:
         return ref->gap(b, c->n, &c->gap, c->other, c->theta, c->average, c->src, c->dst, err);
+    case LOOK_BACK:
+        return ref->look_back(b, c->n, &c->back, c->theta, c->velocity, c->dst, err);
     case REORDER:
         return ref->reorder(b, c->shape, c->samples, c->from, c->src, c->to, c->dst, err);
     case RECORD:
@@ -310,6 +314,15 @@ static pt_status gap(pt_backend *b, size_t n, const pt_gap *rule, const float *f
     return queue(PT_LANE_COMPUTE, &c);
 }
 
+static pt_status look_back(pt_backend *b, size_t n, const pt_look_back *rule, const float *theta,
+                           float *drift, float *back, pt_error *err)
+{
+    (void)b, (void)err;
+    call c = {.kind = LOOK_BACK, .n = n, .back = *rule, .theta = theta, .velocity = drift};
+    c.dst = back;
+    return queue(PT_LANE_COMPUTE, &c);
+}
+
 static pt_status reorder(pt_backend *b, const pt_shape *shape, int samples, const pt_layout *from,
                          const void *src, const pt_layout *to, void *dst, pt_error *err)
 {
@@ -403,6 +416,7 @@ void late_begin(pt_backend *b, uint64_t seed)
     late.row.adam = adam;
     late.row.mean_squares = mean_squares;
     late.row.gap = gap;
+    late.row.look_back = look_back;
     late.row.reorder = reorder;
     late.row.sum_of_squares = sum_of_squares;
     late.row.event_record = event_record;

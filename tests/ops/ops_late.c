@@ -70,6 +70,36 @@ static void check_gap(const pt_backend_row *row, gap_way way, int threads)
     b->row->close(b);
 }
 
+static void check_look_back(const pt_backend_row *row, int threads)
+{
+    pt_error err = {PT_OK, ""};
+    pt_backend *b = ops_open(row, threads);
+    const pt_look_back rule = {.keep = 0.75f, .rest = 0.5f, .delay = 2.5f};
+    float *dev[3], *theta, *drift, *back, *got[3];
+    for (int i = 0; i < 3; i++)
+        dev[i] = ops_flat_new(b, i, false);
+    theta = ops_flat_get(b, dev[0]);
+    drift = ops_flat_get(b, dev[1]);
+    back = ops_flat_get(b, dev[2]);
+    for (int i = 0; i < OPS_FLAT; i++) {
+        double moved = 0.75 * (double)drift[i] + 0.5 * ((double)theta[i] - (double)back[i]);
+        drift[i] = (float)moved;
+        back[i] = (float)((double)theta[i] - 2.5 * moved);
+    }
+    assert_ok(row->look_back(b, OPS_FLAT, &rule, dev[0], dev[1], dev[2], &err), &err);
+    for (int i = 0; i < 3; i++)
+        got[i] = ops_flat_get(b, dev[i]);
+    assert_memory_equal(got[0], theta, OPS_FLAT * sizeof *theta);
+    ops_assert_near("drift", got[1], drift, OPS_FLAT, bound, 0);
+    ops_assert_near("weights of before", got[2], back, OPS_FLAT, bound, 0);
+    float *const all[] = {theta, drift, back, got[0], got[1], got[2]};
+    for (int i = 0; i < 6; i++)
+        free(all[i]);
+    for (int i = 0; i < 3; i++)
+        b->row->dev_free(b, dev[i]);
+    b->row->close(b);
+}
+
 void ops_test_late(void **state)
 {
     const ops_subject *s = *state;
@@ -78,5 +108,6 @@ void ops_test_late(void **state)
         check_gap(s->row, APART, threads);
         check_gap(s->row, ADDED, threads);
         check_gap(s->row, IN_PLACE, threads);
+        check_look_back(s->row, threads);
     }
 }

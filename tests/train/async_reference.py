@@ -40,6 +40,7 @@ class Options:
     pipemare_lr: float = 0.0  # epochs
     stash: bool = False
     gap_aware: bool = False
+    pipemare_dc: float = 0.0
     in_flight: int = 0
 
 
@@ -242,6 +243,7 @@ class Stage:
     weights: list
     optimizers: list  # one for each weight
     rate: object = None  # step -> learning rate
+    delay: float = 0.0  # updates by which its forwards are late on average
     gradient: list = None
     inputs: dict = dataclasses.field(default_factory=dict)  # micro-batch -> input of each layer
     used: dict = dataclasses.field(default_factory=dict)  # micro-batch -> weights of its forward
@@ -250,6 +252,7 @@ class Stage:
     def __post_init__(self):
         self.gradient = [0.0] * len(self.weights)
         self.gaps = [Gap() for _ in self.weights]
+        self.drift = [0.0] * len(self.weights)  # mean move of an update
         self.first = list(self.weights)
 
     @staticmethod
@@ -278,6 +281,8 @@ class Stage:
     def backward(self, m, gradients, options):
         used = self.used.pop(m)
         weights = used if options.stash or options.two_versions else self.weights
+        if options.pipemare_dc:
+            weights = [now - self.delay * move for now, move in zip(self.weights, self.drift)]
         inputs = self.inputs.pop(m)
         for layer in reversed(range(len(weights))):
             gradient = sum(g * value for g, value in zip(gradients, inputs[layer]))
@@ -299,7 +304,14 @@ class Stage:
             self.gradient[layer] = 0.0
             if options.gap_aware:
                 self.gaps[layer].moved(optimizer.velocity, self.rate(len(self.history)))
+        before = self.history[-1] if self.history else self.first
         self.history.append(list(self.weights))
+        if options.pipemare_dc and self.delay > 0:
+            keeps = options.pipemare_dc ** (1 / self.delay)
+            self.drift = [
+                keeps * move + (1 - keeps) * (now - then)
+                for move, now, then in zip(self.drift, self.weights, before)
+            ]
 
 
 def simulate_span(x, t, stages, steps, options):
@@ -338,10 +350,10 @@ def simulate_span(x, t, stages, steps, options):
     return losses
 
 
-def rate_of(options, steps_per_epoch, staleness):
-    """The learning rate of a stage whose forwards are that late, as a function of the step: PipeMare
+def rate_of(options, steps_per_epoch, delay):
+    """The learning rate of a stage whose forwards are that late on average, as a function of the step: PipeMare
     divides it by the delay at first, and ever less (T1)."""
-    delay = max(1.0, sum(staleness) / len(staleness))
+    delay = max(1.0, delay)
     fade = round(options.pipemare_lr * steps_per_epoch)
 
     def rate(step):
@@ -364,7 +376,8 @@ def simulate(x, t, weights, steps, options):
     depths = range(len(stages) - 1, -1, -1)
     lists = [stage_list(depth, len(longest), options.in_flight) for depth in depths]
     for stage, staleness in zip(stages, count_staleness(lists, longest)):
-        stage.rate = rate_of(options, len(epoch), staleness)
+        stage.delay = sum(staleness) / len(staleness)
+        stage.rate = rate_of(options, len(epoch), stage.delay)
     while len(losses) < steps:
         losses += simulate_span(x, t, stages, epoch[: steps - len(losses)], options)
     return losses, [list(step) for step in zip(*(stage.history for stage in stages))]

@@ -55,6 +55,8 @@ VARIANTS = {
             (" decay", {"decay": 0.05}),
         )
     },
+    "pipemare-dc": async_reference.Options(pipemare_dc=0.135),
+    "pipemare-dc 0.5": async_reference.Options(pipemare_dc=0.5),
     "pipemare-lr": async_reference.Options(pipemare_lr=1.5),
     "adamw spared": adam("adamw", decay=0.1, predict="msnag", spare_first=True),
     "2bw": async_reference.Options(two_versions=True),
@@ -114,6 +116,7 @@ train:
   micro-batch: {options.micro_batch}
   predict: {options.predict}
   pipemare-lr: {options.pipemare_lr}
+  pipemare-dc: {options.pipemare_dc}
   2bw: {"on" if options.two_versions else "off"}
   nesterov-last: {"on" if options.nesterov_last else "off"}
   stash: {"on" if options.stash else "off"}
@@ -258,6 +261,24 @@ class Async(unittest.TestCase):
             with self.subTest(stages=stages, per_step=BATCH // micro_batch, **also):
                 self.compare(stages, options, STEPS)
 
+    def test_pipemare_dc(self):
+        for stages, micro_batch, decay, also in (
+            (1, BATCH, 0.135, {}),
+            (2, BATCH, 0.135, {}),
+            (4, BATCH, 0.135, {"decay": 0.05}),
+            (4, 2, 0.135, {"pipemare_lr": 1.5}),
+            (4, 1, 0.5, {"nesterov_last": True}),
+            (3, BATCH, 0.01, {"in_flight": 1}),
+        ):
+            options = async_reference.Options(
+                batch=BATCH, micro_batch=micro_batch, pipemare_dc=decay, **also
+            )
+            with self.subTest(stages=stages, per_step=BATCH // micro_batch, **also):
+                self.compare(stages, options, STEPS)
+
+    def test_pipemare_dc_of_adam(self):
+        self.compare(3, adam("adamw", decay=0.1, pipemare_dc=0.135), STEPS)
+
     def test_two_versions(self):
         for stages, per_step in ((1, 1), (2, 1), (2, 2), (3, 2), (4, 4)):
             options = async_reference.Options(
@@ -334,6 +355,8 @@ class Reference(unittest.TestCase):
             for name, variant in VARIANTS.items():
                 if stages == 2 and variant.pipemare_lr:
                     continue  # one update late: there is nothing to divide by
+                if stages == 2 and variant.pipemare_dc:
+                    continue  # one update late: the guess is nearly what a stash keeps
                 if stages == 4 and variant.two_versions:
                     continue  # three updates late
                 options = dataclasses.replace(variant, batch=BATCH, micro_batch=BATCH)

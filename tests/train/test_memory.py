@@ -125,6 +125,7 @@ class Memory(unittest.TestCase):
             {"predict": "none", "stash": True},
             {"gap_aware": True},
             {"gap_aware": True, "micro_batch": 8, "predict": "none"},
+            {"pipemare_dc": 0.135, "predict": "none"},
             {"in_flight": 2},
             {"schedule": "gpipe"},
             {"eval_every": 0},

@@ -10,6 +10,7 @@ void flat_refuses_momentum_without_velocity(void **state);
 
 void late_mean_squares_has_the_bits_of_cpus(void **state);
 void late_gap_has_the_bits_of_cpus(void **state);
+void late_look_back_has_the_bits_of_cpus(void **state);
 
 void move_transposes(void **state);
 void move_converts(void **state);

@@ -64,3 +64,28 @@ void late_gap_has_the_bits_of_cpus(void **state)
             gap(sizes[i], /*accumulate=*/true, /*in_place=*/false);
         }
 }
+
+static void look_back(int64_t n)
+{
+    pt_cpu cpu = {.config = {.threads = 1}};
+    pt_error err;
+    const pt_look_back rule = {.keep = 0.7f, .rest = 0.3f, .delay = 2.9f};
+    vals theta = rig_normal(PT_CU_FP32, n), drift = rig_normal(PT_CU_FP32, n);
+    vals back = rig_normal(PT_CU_FP32, n), drift_ = rig_same(&drift), back_ = rig_same(&back);
+    launch(pt_cu_look_back(NULL, (size_t)n, &rule, theta.dev, drift.dev, back.dev));
+    assert_ok(
+        pt_cpu_look_back(&cpu.base, (size_t)n, &rule, theta.host, drift_.host, back_.host, &err),
+        &err);
+    rig_assert_same("drift", &drift, drift_.host);
+    rig_assert_same("weights of before", &back, back_.host);
+}
+
+void late_look_back_has_the_bits_of_cpus(void **state)
+{
+    (void)state;
+    for (int i = 0; i < SIZES; i++)
+        for (int shift = 0; shift < 2; shift++) {
+            rig_shift = shift;
+            look_back(sizes[i]);
+        }
+}
