@@ -39,7 +39,10 @@ struct axpby_body {
 
 enum sgd_kind { PLAIN, MOMENTUM, NESTEROV };
 
-template <int KIND, bool FORESEES> struct sgd_body {
+/* What a pass writes. */
+enum what { STEP, STEP_AND_FORESIGHT, FORESIGHT };
+
+template <int KIND, int WHAT> struct sgd_body {
     static const int WIDE = 4, DEPTH = 2; /* of three inputs */
     pt_sgd rule;
     float *theta, *velocity;
@@ -82,21 +85,22 @@ template <int KIND, bool FORESEES> struct sgd_body {
             h.theta.at[k] = step(h.gradient.at[k], &h.velocity.at[k], h.theta.at[k]);
             out.at[k] = ahead(h.theta.at[k], h.velocity.at[k]);
         }
-        pt_write<V>(theta + i, h.theta);
-        if (KIND != PLAIN)
+        if (WHAT != FORESIGHT)
+            pt_write<V>(theta + i, h.theta);
+        if (WHAT != FORESIGHT && KIND != PLAIN)
             pt_write<V>(velocity + i, h.velocity);
-        if (FORESEES)
+        if (WHAT != STEP)
             pt_write<V>(foresight.dev_out + i, out);
     }
 };
 
-template <int KIND, bool FORESEES>
+template <int KIND, int WHAT>
 cudaError_t sgd(cudaStream_t s, int64_t n, const pt_sgd *rule, float *theta, float *velocity,
                 const float *gradient, pt_foresight foresight)
 {
     const bool wide = pt_aligned(theta) && pt_aligned(velocity) && pt_aligned(gradient) &&
                       pt_aligned(foresight.dev_out);
-    const sgd_body<KIND, FORESEES> body = {*rule, theta, velocity, gradient, foresight};
+    const sgd_body<KIND, WHAT> body = {*rule, theta, velocity, gradient, foresight};
     return pt_each(s, n, wide, body);
 }
 
@@ -105,8 +109,11 @@ cudaError_t sgd(cudaStream_t s, int64_t n, const pt_sgd *rule, float *theta, flo
 
 enum adam_ahead { NOTHING, STRAIGHT, IN_A_LOOP };
 
-template <bool STEPS, int AHEAD> struct adam_body {
-    static const int WIDE = 4, DEPTH = STEPS ? 1 : 2; /* of four inputs, or three */
+/* Whether a step is made, and whether it stays. */
+enum adam_steps { STAYS, MOVES, MOVES_APART };
+
+template <int STEPS, int AHEAD> struct adam_body {
+    static const int WIDE = 4, DEPTH = STEPS == STAYS ? 2 : 1; /* of three inputs, or four */
     pt_adam rule;
     float *theta, *m, *v;
     const float *gradient;
@@ -121,7 +128,7 @@ template <bool STEPS, int AHEAD> struct adam_body {
         h.theta = pt_read<V>(theta + i);
         h.m = pt_read<V>(m + i);
         h.v = pt_read<V>(v + i);
-        if (STEPS)
+        if (STEPS != STAYS)
             h.gradient = pt_read<V>(gradient + i);
     }
 
@@ -147,12 +154,12 @@ template <bool STEPS, int AHEAD> struct adam_body {
         pt_pack<V> out;
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            if (STEPS)
+            if (STEPS != STAYS)
                 h.theta.at[k] = step(h.gradient.at[k], &h.m.at[k], &h.v.at[k], h.theta.at[k]);
             if (AHEAD != NOTHING)
                 out.at[k] = ahead(h.theta.at[k], h.m.at[k], h.v.at[k]);
         }
-        if (STEPS) {
+        if (STEPS == MOVES) {
             pt_write<V>(theta + i, h.theta);
             pt_write<V>(m + i, h.m);
             pt_write<V>(v + i, h.v);
@@ -162,7 +169,7 @@ template <bool STEPS, int AHEAD> struct adam_body {
     }
 };
 
-template <bool STEPS, int AHEAD>
+template <int STEPS, int AHEAD>
 cudaError_t adam(cudaStream_t s, int64_t n, const pt_adam *rule, float *theta, float *m, float *v,
                  const float *gradient, const pt_adam_foresight *foresight)
 {
@@ -225,17 +232,18 @@ cudaError_t pt_cu_sgd(cudaStream_t s, size_t n, const pt_sgd *rule, float *theta
 {
     typedef cudaError_t (*sgd_call)(cudaStream_t, int64_t, const pt_sgd *, float *, float *,
                                     const float *, pt_foresight);
-    static const sgd_call calls[][2] = {
-        {sgd<PLAIN, false>, sgd<PLAIN, true>},
-        {sgd<MOMENTUM, false>, sgd<MOMENTUM, true>},
-        {sgd<NESTEROV, false>, sgd<NESTEROV, true>},
+    static const sgd_call calls[][3] = {
+        {sgd<PLAIN, STEP>, sgd<PLAIN, STEP_AND_FORESIGHT>, sgd<PLAIN, FORESIGHT>},
+        {sgd<MOMENTUM, STEP>, sgd<MOMENTUM, STEP_AND_FORESIGHT>, sgd<MOMENTUM, FORESIGHT>},
+        {sgd<NESTEROV, STEP>, sgd<NESTEROV, STEP_AND_FORESIGHT>, sgd<NESTEROV, FORESIGHT>},
     };
-    const pt_foresight none = {0, 0, NULL};
+    const pt_foresight none = {0, 0, NULL, false};
     if (!velocity && rule->momentum != 0.0f)
         return cudaErrorInvalidValue;
     const int kind = !velocity ? PLAIN : rule->nesterov ? NESTEROV : MOMENTUM;
-    return calls[kind][foresight != NULL](s, (int64_t)n, rule, theta, velocity, gradient,
-                                          foresight ? *foresight : none);
+    const int what = !foresight ? STEP : foresight->apart ? FORESIGHT : STEP_AND_FORESIGHT;
+    return calls[kind][what](s, (int64_t)n, rule, theta, velocity, gradient,
+                             foresight ? *foresight : none);
 }
 
 cudaError_t pt_cu_adam(cudaStream_t s, size_t n, const pt_adam *rule, float *theta, float *m,
@@ -244,13 +252,15 @@ cudaError_t pt_cu_adam(cudaStream_t s, size_t n, const pt_adam *rule, float *the
     typedef cudaError_t (*adam_call)(cudaStream_t, int64_t, const pt_adam *, float *, float *,
                                      float *, const float *, const pt_adam_foresight *);
     static const adam_call calls[][3] = {
-        {NULL, adam<false, STRAIGHT>, adam<false, IN_A_LOOP>},
-        {adam<true, NOTHING>, adam<true, STRAIGHT>, adam<true, IN_A_LOOP>},
+        {NULL, adam<STAYS, STRAIGHT>, adam<STAYS, IN_A_LOOP>},
+        {adam<MOVES, NOTHING>, adam<MOVES, STRAIGHT>, adam<MOVES, IN_A_LOOP>},
+        {NULL, adam<MOVES_APART, STRAIGHT>, adam<MOVES_APART, IN_A_LOOP>},
     };
     if (!gradient && !foresight)
         return cudaSuccess;
     const int ahead = !foresight ? NOTHING : foresight->rates.n ? IN_A_LOOP : STRAIGHT;
-    return calls[gradient != NULL][ahead](s, (int64_t)n, rule, theta, m, v, gradient, foresight);
+    const int steps = !gradient ? STAYS : foresight && foresight->apart ? MOVES_APART : MOVES;
+    return calls[steps][ahead](s, (int64_t)n, rule, theta, m, v, gradient, foresight);
 }
 
 size_t pt_cu_squares_bytes(void)

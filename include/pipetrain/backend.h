@@ -142,10 +142,12 @@ typedef struct pt_sgd {
 } pt_sgd;
 
 /* Made by the same pass as the step: out = a·θ + b·v with the new θ and v, for the next forward.
- * The bits are those of axpby after the step. */
+ * The bits are those of axpby after the step. `apart`: the step is foreseen too, and θ and v stay
+ * as they are. */
 typedef struct pt_foresight {
     float a, b;
     float *dev_out;
+    bool apart;
 } pt_foresight;
 
 /* Step t = 1, 2 … of Adam (Kingma & Ba, ICLR 2015, algorithm 1) with the places of ε and of the
@@ -177,6 +179,7 @@ typedef struct pt_adam_foresight {
     float a, b;
     pt_rates rates;
     float *dev_out;
+    bool apart; /* as in pt_foresight */
 } pt_adam_foresight;
 
 /* A late gradient is worth less the further the weights have gone since its forward (gap-aware):

@@ -63,6 +63,8 @@ typedef struct pt_optimizer_buffers {
 typedef struct pt_prediction {
     float a, b;
     pt_rates rates;
+    /* In a step: foreseen from where it would lead, while θ and the state stay as they are. */
+    bool apart;
 } pt_prediction;
 
 typedef struct pt_optimizer_row {
@@ -89,14 +91,20 @@ void pt_optimizer_describe(const pt_optimizer_spec *spec, char *text, size_t siz
 
 /* ---- predictors -------------------------------------------------------------------------------
  */
-typedef struct pt_predictor_row {
+typedef struct pt_predictor_row pt_predictor_row;
+
+struct pt_predictor_row {
     const char *name, *help;
     /* Refuses a combination that has no meaning, with the reason and what to write instead.
      * `staleness` is the largest that will be asked for; 0 where it is not known yet. */
-    pt_status (*accepts)(const pt_optimizer_spec *optimizer, int staleness, pt_error *err);
+    pt_status (*accepts)(const pt_predictor_row *row, const pt_optimizer_spec *optimizer,
+                         int staleness, pt_error *err);
     pt_prediction (*predict)(const pt_optimizer_spec *optimizer, const pt_lr_spec *lr, int64_t step,
                              int staleness);
-} pt_predictor_row;
+    /* The first step foreseen goes by the gradient that this step's micro-batches have gathered so
+     * far, where they have, and the prediction is for the rest. */
+    bool gathers;
+};
 
 const pt_predictor_row *pt_predictor_find(const char *name); /* or NULL; "none" has a row */
 const char *const *pt_predictor_names(void);

@@ -145,7 +145,7 @@ pt_status pt_clock_sum_of_squares(pt_backend *b, size_t n, const float *dev_x, d
     return PT_OK;
 }
 
-/* An optimizer may come in several calls: each takes its share. */
+/* An optimizer may come in several calls: each takes its share. What is foreseen takes none. */
 static pt_status update(pt_backend *b, size_t n)
 {
     pt_clock_take(b, llround((double)n * ((const pt_clock_backend *)b)->update_ns));
@@ -160,9 +160,8 @@ pt_status pt_clock_sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *dev_t
     (void)dev_theta;
     (void)dev_velocity;
     (void)dev_gradient;
-    (void)foresight;
     (void)err;
-    return update(b, n);
+    return foresight && foresight->apart ? PT_OK : update(b, n);
 }
 
 pt_status pt_clock_adam(pt_backend *b, size_t n, const pt_adam *rule, float *dev_theta,
@@ -173,9 +172,8 @@ pt_status pt_clock_adam(pt_backend *b, size_t n, const pt_adam *rule, float *dev
     (void)dev_theta;
     (void)dev_m;
     (void)dev_v;
-    (void)foresight;
     (void)err;
-    return dev_gradient ? update(b, n) : PT_OK;
+    return !dev_gradient || (foresight && foresight->apart) ? PT_OK : update(b, n);
 }
 
 /* What rules take, beside the optimizer, is not stated. */

@@ -189,6 +189,28 @@ static void nesterov_piece(void *context, size_t begin, size_t end)
     foresee_piece(job, begin, end);
 }
 
+/* The step of one weight; v of a rule without momentum is never read. */
+static float sgd_step(const pt_sgd *r, bool plain, float g, float *v, float theta)
+{
+    float d = pt_element_gradient(r->scale, g, r->decay, theta);
+    if (plain)
+        return pt_element_sgd(r->lr, d, theta);
+    return r->nesterov ? pt_element_nesterov(r->lr, r->momentum, d, v, theta)
+                       : pt_element_momentum(r->lr, r->momentum, d, v, theta);
+}
+
+static void sgd_apart_piece(void *context, size_t begin, size_t end)
+{
+    const sgd_job *job = context;
+    const float a = job->foresight->a, b = job->foresight->b;
+    float *out = job->foresight->dev_out;
+    for (size_t i = begin; i < end; i++) {
+        float v = job->velocity ? job->velocity[i] : 0;
+        float theta = sgd_step(&job->rule, !job->velocity, job->gradient[i], &v, job->theta[i]);
+        out[i] = job->velocity ? pt_element_axpby(a, theta, b, v) : a * theta;
+    }
+}
+
 pt_status pt_cpu_sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *theta, float *velocity,
                      const float *gradient, const pt_foresight *foresight, pt_error *err)
 {
@@ -196,6 +218,8 @@ pt_status pt_cpu_sgd(pt_backend *b, size_t n, const pt_sgd *rule, float *theta, 
         return pt_fail(err, PT_EINTERNAL, "SGD with momentum %g has no velocity buffer",
                        (double)rule->momentum);
     sgd_job job = {*rule, theta, velocity, gradient, foresight};
+    if (foresight && foresight->apart)
+        return pt_cpu_ranges(b, n, sgd_apart_piece, &job, err);
     if (!velocity)
         return pt_cpu_ranges(b, n, plain_sgd_piece, &job, err);
     return pt_cpu_ranges(b, n, rule->nesterov ? nesterov_piece : momentum_sgd_piece, &job, err);
@@ -208,32 +232,51 @@ typedef struct adam_job {
     const pt_adam_foresight *foresight; /* NULL: none */
 } adam_job;
 
+static float adam_step(const pt_adam *r, float g, float *m, float *v, float theta)
+{
+    float d = pt_element_gradient(r->scale, g, r->decay, theta);
+    pt_element_adam_moments(r->beta1, r->rest1, r->beta2, r->rest2, d, m, v);
+    return pt_element_adam(r->keep, theta, r->rate, *m, r->now, d,
+                           pt_element_adam_below(r->root, r->eps, *v));
+}
+
+static float adam_ahead(const pt_adam *r, const pt_adam_foresight *f, float theta, float m, float v)
+{
+    const float below = pt_element_adam_below(r->root, r->eps, v);
+    if (f->rates.n == 0)
+        return pt_element_axpby(f->a, theta, f->b, m / below);
+    return pt_element_adam_ahead(f->rates.at, f->rates.n, r->beta1, r->rest1 * r->decay, below, m,
+                                 theta);
+}
+
 static void adam_step_piece(const adam_job *job, size_t begin, size_t end)
 {
     const pt_adam r = job->rule;
     const float *g = job->gradient;
     float *theta = job->theta, *m = job->m, *v = job->v;
-    for (size_t i = begin; i < end; i++) {
-        float d = pt_element_gradient(r.scale, g[i], r.decay, theta[i]);
-        pt_element_adam_moments(r.beta1, r.rest1, r.beta2, r.rest2, d, &m[i], &v[i]);
-        theta[i] = pt_element_adam(r.keep, theta[i], r.rate, m[i], r.now, d,
-                                   pt_element_adam_below(r.root, r.eps, v[i]));
-    }
+    for (size_t i = begin; i < end; i++)
+        theta[i] = adam_step(&r, g[i], &m[i], &v[i], theta[i]);
 }
 
 static void adam_foresee_piece(const adam_job *job, size_t begin, size_t end)
 {
     const pt_adam r = job->rule;
-    const float a = job->foresight->a, b = job->foresight->b, pull = r.rest1 * r.decay;
-    const pt_rates *rates = &job->foresight->rates;
+    const pt_adam_foresight *f = job->foresight;
     const float *theta = job->theta, *m = job->m, *v = job->v;
-    float *out = job->foresight->dev_out;
-    for (size_t i = begin; rates->n == 0 && i < end; i++)
-        out[i] =
-            pt_element_axpby(a, theta[i], b, m[i] / pt_element_adam_below(r.root, r.eps, v[i]));
-    for (size_t i = begin; rates->n > 0 && i < end; i++)
-        out[i] = pt_element_adam_ahead(rates->at, rates->n, r.beta1, pull,
-                                       pt_element_adam_below(r.root, r.eps, v[i]), m[i], theta[i]);
+    float *out = f->dev_out;
+    for (size_t i = begin; i < end; i++)
+        out[i] = adam_ahead(&r, f, theta[i], m[i], v[i]);
+}
+
+static void adam_apart_piece(void *context, size_t begin, size_t end)
+{
+    const adam_job *job = context;
+    const pt_adam r = job->rule;
+    for (size_t i = begin; i < end; i++) {
+        float m = job->m[i], v = job->v[i];
+        float theta = adam_step(&r, job->gradient[i], &m, &v, job->theta[i]);
+        job->foresight->dev_out[i] = adam_ahead(&r, job->foresight, theta, m, v);
+    }
 }
 
 static void adam_piece(void *context, size_t begin, size_t end)
@@ -250,5 +293,7 @@ pt_status pt_cpu_adam(pt_backend *b, size_t n, const pt_adam *rule, float *theta
                       pt_error *err)
 {
     adam_job job = {*rule, theta, m, v, gradient, foresight};
+    if (gradient && foresight && foresight->apart)
+        return pt_cpu_ranges(b, n, adam_apart_piece, &job, err);
     return pt_cpu_ranges(b, n, adam_piece, &job, err);
 }

@@ -61,7 +61,8 @@ static pt_status pass(pt_backend *b, const pt_adam *rule, const pt_optimizer_buf
 {
     pt_adam_foresight foresight;
     if (prediction)
-        foresight = (pt_adam_foresight){prediction->a, prediction->b, prediction->rates, dev_out};
+        foresight = (pt_adam_foresight){prediction->a, prediction->b, prediction->rates, dev_out,
+                                        prediction->apart};
     return b->row->adam(b, at->n, rule, at->theta, at->state[0], at->state[1], gradient,
                         prediction ? &foresight : NULL, err);
 }

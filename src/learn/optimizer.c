@@ -21,6 +21,7 @@ static pt_status sgd_like(pt_backend *b, const pt_optimizer_spec *spec, bool nes
     if (prediction) {
         foresight.a = prediction->a;
         foresight.b = prediction->b;
+        foresight.apart = prediction->apart;
     }
     return b->row->sgd(b, at->n, &rule, at->theta, at->state[0], at->gradient,
                        prediction ? &foresight : NULL, err);

@@ -15,6 +15,11 @@
  * FTPipe (Eliad et al., ATC 2021, section on weight prediction). Each optimizer's row knows where
  * it drifts to.
  *
+ * With several micro-batches a step (aggmsnag) a forward may stand in the middle of a step, some of
+ * whose gradient is there already: the first foreseen step goes by it. That is the step as it would
+ * be now, and the others from there, again as in FTPipe; but its Adam leaves the squares of that
+ * gradient out of v, and so divides by next to nothing where gradients were 0 before.
+ *
  * SpecTrain (Chen et al., "Efficient and robust parallel DNN training through model parallelism on
  * multi-GPU platform", 2018): the last move again, n times: θ̂ = θ - n·η·v, each with the rate of
  * the step that it foresees. (Its v is a mean of gradients, ours their sum: with η it is the last
@@ -26,31 +31,36 @@
 
 #include "rows.h"
 
-static pt_status any_optimizer(const pt_optimizer_spec *optimizer, int staleness, pt_error *err)
+static pt_status any_optimizer(const pt_predictor_row *row, const pt_optimizer_spec *optimizer,
+                               int staleness, pt_error *err)
 {
+    (void)row;
     (void)optimizer;
     (void)staleness;
     (void)err;
     return PT_OK;
 }
 
-static pt_status known_drift(const pt_optimizer_spec *optimizer, int staleness, pt_error *err)
+static pt_status known_drift(const pt_predictor_row *row, const pt_optimizer_spec *optimizer,
+                             int staleness, pt_error *err)
 {
-    const pt_optimizer_row *row = pt_optimizer_find(optimizer->name);
-    if (!row->drift)
-        return pt_fail(err, PT_EINPUT, "--predict msnag cannot be used with --optimizer %s: %s",
-                       row->name, row->no_drift);
+    const pt_optimizer_row *moves = pt_optimizer_find(optimizer->name);
+    if (!moves->drift)
+        return pt_fail(err, PT_EINPUT, "--predict %s cannot be used with --optimizer %s: %s",
+                       row->name, moves->name, moves->no_drift);
     if (pt_adam_is_coupled(optimizer) && staleness > PT_MOST_RATES)
         return pt_fail(err, PT_EINPUT,
-                       "--predict msnag foresees at most %d updates with the weight decay of "
+                       "--predict %s foresees at most %d updates with the weight decay of "
                        "--optimizer adam, and a stage here is %d late; write --optimizer adamw, "
                        "--weight-decay 0 or a smaller --in-flight",
-                       PT_MOST_RATES, staleness);
+                       row->name, PT_MOST_RATES, staleness);
     return PT_OK;
 }
 
-static pt_status momentum_only(const pt_optimizer_spec *optimizer, int staleness, pt_error *err)
+static pt_status momentum_only(const pt_predictor_row *row, const pt_optimizer_spec *optimizer,
+                               int staleness, pt_error *err)
 {
+    (void)row;
     (void)staleness;
     if (strcmp(optimizer->name, "sgd") == 0)
         return PT_OK;
@@ -88,14 +98,16 @@ static pt_prediction predict_spectrain(const pt_optimizer_spec *optimizer, const
 
 /* One line a row; the table and the list of names are both made of it. */
 #define ROWS(ROW)                                                                                  \
-    ROW("none", "the newest weights this stage has", any_optimizer, predict_nothing)               \
+    ROW("none", "the newest weights this stage has", any_optimizer, predict_nothing, false)        \
     ROW("msnag",                                                                                   \
         "multi-step NAG: as many momentum steps ahead as the schedule says it will be late",       \
-        known_drift, predict_msnag)                                                                \
-    ROW("spectrain", "the last move again, as many times", momentum_only, predict_spectrain)
+        known_drift, predict_msnag, false)                                                         \
+    ROW("aggmsnag", "the same, the first of them by the gradient gathered so far", known_drift,    \
+        predict_msnag, true)                                                                       \
+    ROW("spectrain", "the last move again, as many times", momentum_only, predict_spectrain, false)
 
-#define AS_ROW(name, help, accepts, predict)  {name, help, accepts, predict},
-#define AS_NAME(name, help, accepts, predict) name,
+#define AS_ROW(name, help, accepts, predict, gathers)  {name, help, accepts, predict, gathers},
+#define AS_NAME(name, help, accepts, predict, gathers) name,
 
 static const pt_predictor_row rows[] = {ROWS(AS_ROW)};
 static const char *const names[] = {ROWS(AS_NAME) NULL};

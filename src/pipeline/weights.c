@@ -125,6 +125,7 @@ pt_status pt_weights_update(pt_weights *w, double scale, pt_error *err)
         PT_TRY(step_piece(w, i, scale, staleness, err));
     PT_TRY(pt_weights_gap_update(w, err));
     w->updates++;
+    w->gathered = 0;
     w->content = ++w->last_content;
     if (staleness > 0)
         pt_weights_has_predicted(w, staleness);
@@ -137,6 +138,7 @@ pt_status pt_weights_restart(pt_weights *w, pt_error *err)
     size_t bytes = w->n * sizeof(float);
     pt_status status = PT_OK;
     w->updates = 0;
+    w->gathered = 0;
     w->predicted_staleness = 0;
     w->top_rate = 0;
     w->content = ++w->last_content;

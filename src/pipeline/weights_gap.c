@@ -63,6 +63,7 @@ pt_gradient_place pt_weights_gradient_place(pt_weights *w, const pt_weight_set *
 pt_status pt_weights_take_gradient(pt_weights *w, const pt_weight_set *forward, bool accumulate,
                                    pt_error *err)
 {
+    w->gathered = accumulate ? w->gathered + 1 : 1;
     if (!has_gap(w, forward))
         return PT_OK;
     pt_gap rule = {

@@ -9,7 +9,8 @@ typedef struct stash_slot {
     uint64_t content;
     uint64_t made_from; /* content of θ then */
     int64_t version;
-    int staleness; /* how far ahead it was predicted */
+    int staleness; /* how far ahead it was predicted … */
+    int gathered;  /* … and with the gradients of how many micro-batches */
     int holders;   /* micro-batches between their forward and their backward */
 } stash_slot;
 
@@ -32,7 +33,9 @@ struct pt_weights {
     uint64_t last_content;      /* the newest number given to anything */
     uint64_t predicted_content; /* of `predicted` … */
     uint64_t predicted_from;    /* … which was made from this content of θ … */
-    int predicted_staleness;    /* … for this staleness; 0: never made */
+    int predicted_staleness;    /* … for this staleness; 0: never made … */
+    int predicted_gathered;     /* … with the gradients of so many micro-batches */
+    int gathered;               /* micro-batches whose gradients the step has so far */
     float *previous;            /* two versions: θ before the last update … */
     uint64_t previous_content;
     int64_t updates;

@@ -36,14 +36,31 @@ pt_prediction pt_weights_prediction(const pt_weights *w, const weights_piece *p,
     return w->spec.predictor->predict(&p->optimizer, &w->spec.lr, step, staleness);
 }
 
+/* How many micro-batches' gradients a prediction that is made now goes by. */
+static int gathered(const pt_weights *w)
+{
+    return w->spec.predictor->gathers ? w->gathered : 0;
+}
+
+static pt_status predict_piece(pt_weights *w, const weights_piece *p, int staleness, float *dev,
+                               pt_error *err)
+{
+    if (!gathered(w)) {
+        pt_prediction c = pt_weights_prediction(w, p, w->updates, staleness);
+        return w->optimizer->foresee(w->backend, &p->optimizer, w->updates, &p->at, &c, dev, err);
+    }
+    pt_prediction c = pt_weights_prediction(w, p, w->updates + 1, staleness - 1);
+    c.apart = true;
+    return w->optimizer->step(w->backend, &p->optimizer, w->updates, pt_weights_lr(w), /*scale=*/1,
+                              &p->at, &c, dev, err);
+}
+
 static pt_status predict_into(pt_weights *w, int staleness, float *dev, pt_error *err)
 {
     for (int i = 0; i < WEIGHT_PIECES; i++) {
         weights_piece p = pt_weights_piece(w, i);
-        pt_prediction c = pt_weights_prediction(w, &p, w->updates, staleness);
         if (p.at.n > 0)
-            PT_TRY(w->optimizer->foresee(w->backend, &p.optimizer, w->updates, &p.at, &c,
-                                         dev + p.begin, err));
+            PT_TRY(predict_piece(w, &p, staleness, dev + p.begin, err));
     }
     return PT_OK;
 }
@@ -52,12 +69,14 @@ void pt_weights_has_predicted(pt_weights *w, int staleness)
 {
     w->predicted_from = w->content;
     w->predicted_staleness = staleness;
+    w->predicted_gathered = gathered(w);
     w->predicted_content = ++w->last_content;
 }
 
 static pt_status predicted_set(pt_weights *w, int staleness, pt_weight_set *ret_set, pt_error *err)
 {
-    if (w->predicted_from != w->content || w->predicted_staleness != staleness) {
+    if (w->predicted_from != w->content || w->predicted_staleness != staleness ||
+        w->predicted_gathered != gathered(w)) {
         PT_TRY(predict_into(w, staleness, w->predicted, err));
         pt_weights_has_predicted(w, staleness);
     }
@@ -68,7 +87,8 @@ static pt_status predicted_set(pt_weights *w, int staleness, pt_weight_set *ret_
 static bool holds(const pt_weights *w, const stash_slot *slot, int staleness)
 {
     return slot->holders > 0 && slot->made_from == w->content &&
-           (!pt_weights_predicts(&w->spec) || slot->staleness == staleness);
+           (!pt_weights_predicts(&w->spec) ||
+            (slot->staleness == staleness && slot->gathered == gathered(w)));
 }
 
 /* A slot that holds these weights already, or a free one that is filled with them. */
@@ -96,6 +116,7 @@ static pt_status stashed_set(pt_weights *w, int staleness, pt_weight_set *ret_se
     slot->made_from = w->content;
     slot->version = w->updates;
     slot->staleness = staleness;
+    slot->gathered = gathered(w);
     slot->holders = 1;
     *ret_set = (pt_weight_set){slot->dev, slot->content, slot->version, free_slot};
     return PT_OK;

@@ -28,6 +28,16 @@ static bool predicts(const pt_settings *s)
     return strcmp(s->predict, "none") != 0;
 }
 
+static bool gathers(const pt_settings *s)
+{
+    return pt_predictor_find(s->predict)->gathers;
+}
+
+static bool has_one_micro_batch(const pt_settings *s)
+{
+    return s->accumulate == 1;
+}
+
 static bool stashes(const pt_settings *s)
 {
     return s->stash;
@@ -84,6 +94,8 @@ static bool is_further_in_flight(const pt_settings *s)
     ROW(SYNCHRONOUS, "schedule", is_synchronous)                                                   \
     ROW(ASYNCHRONOUS, "schedule", is_asynchronous)                                                 \
     ROW(PREDICTION, "predict", predicts)                                                           \
+    ROW(GATHERING, "predict", gathers)                                                             \
+    ROW(ONE_MICRO_BATCH, "accumulate", has_one_micro_batch)                                        \
     ROW(STASH, "stash", stashes)                                                                   \
     ROW(TWO_VERSIONS, "2bw", has_two_versions)                                                     \
     ROW(GAP_AWARE, "gap-aware", is_gap_aware)                                                      \
@@ -142,6 +154,9 @@ static const struct {
      "write --schedule 1f1b, or --clip 0"},
     {IN_FLIGHT, SYNCHRONOUS, NEVER, "that schedule fixes how many micro-batches are in flight",
      "write --schedule async, or leave --in-flight out"},
+    {GATHERING, ONE_MICRO_BATCH, NEVER,
+     "no forward stands between the gradients of a step, so that it is msnag",
+     "write --predict msnag, or --accumulate 2 or more"},
     {PREDICTION, TWO_VERSIONS, IF_NOT_ASKED_HERE, "both say which weights a forward uses",
      "write --predict none, or leave --2bw out"},
     {GAP_AWARE, NO_VELOCITY, NEVER,
@@ -220,7 +235,8 @@ static pt_status settle_prediction(pt_config *config, pt_error *err)
     pt_settings *s = &config->settings;
     pt_optimizer_spec optimizer = pt_config_optimizer(s);
     pt_error reason = {PT_OK, ""};
-    if (pt_predictor_find(s->predict)->accepts(&optimizer, 0, &reason) == PT_OK)
+    const pt_predictor_row *row = pt_predictor_find(s->predict);
+    if (row->accepts(row, &optimizer, 0, &reason) == PT_OK)
         return PT_OK;
     if (gives_way(config, "predict", IF_DEFAULT))
         return switch_off(s, PREDICTION, err);
@@ -236,6 +252,7 @@ pt_status pt_rules_settle(pt_config *config, pt_error *err)
 
 pt_status pt_rules_accept(const pt_settings *s, const pt_rules_facts *facts, pt_error *err)
 {
+    const pt_predictor_row *row = pt_predictor_find(s->predict);
     pt_optimizer_spec optimizer = pt_config_optimizer(s);
     if (s->two_versions && facts->staleness > 1)
         return pt_fail(err, PT_EINPUT,
@@ -249,5 +266,5 @@ pt_status pt_rules_accept(const pt_settings *s, const pt_rules_facts *facts, pt_
                        "with --schedule %s other micro-batches compute before that; put each "
                        "BACKWARD_WEIGHT behind its BACKWARD_INPUT, or leave --gap-aware out",
                        s->schedule);
-    return pt_predictor_find(s->predict)->accepts(&optimizer, facts->staleness, err);
+    return row->accepts(row, &optimizer, facts->staleness, err);
 }

@@ -157,10 +157,12 @@ const pt_option pt_settings_rows[] = {
     TEXT_HERE("schedule-out", PIPELINE, schedule_out, "FILE",
               "With training or --check: write what every rank does in an epoch (or in --steps, "
               "when they are fewer), one line an action, for --schedule to read."),
-    CHOICE("predict", PIPELINE, predict, pt_predictor_names,
-           "Weights that a forward of the async schedule uses: the newest (none), or those "
-           "foreseen for its backward, by the optimizer's steps without new gradients (msnag) or "
-           "by repeating its last one (spectrain)."),
+    CHOICE(
+        "predict", PIPELINE, predict, pt_predictor_names,
+        "Weights that a forward of the async schedule uses: the newest (none), or those "
+        "foreseen for its backward, by the optimizer's steps without new gradients (msnag), with "
+        "those that the step has gathered so far (aggmsnag), or by repeating its last step "
+        "(spectrain)."),
     FLAG("nesterov-last", PIPELINE, nesterov_last,
          "The last stage, where nothing is late, uses --optimizer nesterov, all others sgd "
          "(async)."),

@@ -206,6 +206,11 @@ ON_THE_COMMAND_LINE = [
         ["--2bw", "--predict none"],
     ),
     Case(
+        "aggmsnag with one micro-batch a step",
+        "{}/small.yaml --schedule=async --predict=aggmsnag --batch=8",
+        ["aggmsnag", "--predict msnag", "--accumulate"],
+    ),
+    Case(
         "gap-aware with adam",
         "{}/small.yaml --schedule=async --optimizer=adam --gap-aware",
         ["--gap-aware", "--optimizer sgd"],

@@ -95,7 +95,9 @@ static void check_foresight(const pt_backend_row *row, const pt_adam_foresight *
 {
     pt_error err = {PT_OK, ""};
     pt_backend *b = ops_open(row, threads);
-    flats f = flats_new(b);
+    flats f = flats_new(b), fresh = flats_new(b);
+    float *before[] = {ops_flat_get(b, fresh.theta), ops_flat_get(b, fresh.m),
+                       ops_flat_get(b, fresh.v)};
     pt_adam_foresight foresight = *wanted;
     foresight.dev_out = f.ahead;
     assert_ok(row->adam(b, ELEMENTS, &coupled, f.theta, f.m, f.v, f.g, &foresight, &err), &err);
@@ -115,10 +117,26 @@ static void check_foresight(const pt_backend_row *row, const pt_adam_foresight *
     assert_memory_equal(theta_, theta, ELEMENTS * sizeof *alone);
     assert_memory_equal(m_, m, ELEMENTS * sizeof *alone);
     assert_memory_equal(v_, v, ELEMENTS * sizeof *alone);
-    float *const all[] = {together, theta, m, v, want, alone, theta_, m_, v_};
-    for (int i = 0; i < 9; i++)
+    /* Apart from the weights that it began with: the same bits, and nothing else moves. */
+    foresight.dev_out = fresh.ahead;
+    foresight.apart = true;
+    assert_ok(
+        row->adam(b, ELEMENTS, &coupled, fresh.theta, fresh.m, fresh.v, fresh.g, &foresight, &err),
+        &err);
+    float *apart = ops_flat_get(b, fresh.ahead);
+    float *after[] = {ops_flat_get(b, fresh.theta), ops_flat_get(b, fresh.m),
+                      ops_flat_get(b, fresh.v)};
+    assert_memory_equal(apart, together, ELEMENTS * sizeof *apart);
+    for (int i = 0; i < 3; i++) {
+        assert_memory_equal(after[i], before[i], ELEMENTS * sizeof *apart);
+        free(before[i]);
+        free(after[i]);
+    }
+    float *const all[] = {together, theta, m, v, want, alone, theta_, m_, v_, apart};
+    for (int i = 0; i < 10; i++)
         free(all[i]);
     flats_free(b, &f);
+    flats_free(b, &fresh);
     b->row->close(b);
 }
 

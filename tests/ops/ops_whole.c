@@ -330,19 +330,26 @@ static void check_foresight(const ops_subject *s, const pt_sgd *rule, int thread
     for (int i = 0; i < BUFFERS; i++) /* θ, v and foreseen, twice */
         dev[i] = to_device(b, start, FLAT);
     float *dev_gradient = to_device(b, gradient, FLAT);
-    pt_foresight foresight = {a, c, dev[2]};
+    float *dev_apart = to_device(b, start, FLAT), *apart = calloc(FLAT, sizeof *apart);
+    assert_non_null(apart);
+    pt_foresight foresight = {a, c, dev[2], false}, alone = {a, c, dev_apart, true};
     for (int step = 0; step < STEPS; step++) {
+        assert_ok(s->row->sgd(b, FLAT, rule, dev[0], dev[1], dev_gradient, &alone, &err), &err);
         assert_ok(s->row->sgd(b, FLAT, rule, dev[0], dev[1], dev_gradient, &foresight, &err), &err);
         assert_ok(s->row->sgd(b, FLAT, rule, dev[3], dev[4], dev_gradient, NULL, &err), &err);
         assert_ok(s->row->axpby(b, FLAT, a, dev[3], c, dev[4], dev[5], &err), &err);
         for (int i = 0; i < BUFFERS / 2; i++) {
             from_device(b, dev[i], got, FLAT);
             from_device(b, dev[i + BUFFERS / 2], want, FLAT);
-            assert_memory_equal(got, want, FLAT * sizeof *got);
+            assert_memory_equal(got, want, FLAT * sizeof *got); /* alone has moved nothing */
         }
+        from_device(b, dev_apart, apart, FLAT);
+        assert_memory_equal(apart, want, FLAT * sizeof *want);
     }
     for (int i = 0; i < BUFFERS; i++)
         s->row->dev_free(b, dev[i]);
+    s->row->dev_free(b, dev_apart);
+    free(apart);
     s->row->dev_free(b, dev_gradient);
     free(start);
     free(gradient);

@@ -16,6 +16,7 @@ Run as a script it prints the weights after each step:  async_reference.py --sta
 
 import argparse
 import collections
+import copy
 import dataclasses
 import math
 
@@ -141,13 +142,16 @@ class Sgd:
         move = total + options.momentum * self.velocity if self.nesterov else self.velocity
         return weight - rate * move
 
-    def foresee(self, weight, rates, options):
-        """The weight after as many more steps as there are rates, without new gradients (msnag), or
-        after as many repetitions of the last move (spectrain)."""
+    def foresee(self, weight, rates, options, gathered=None):
+        """The weight after as many more steps as there are rates, without new gradients (msnag) but
+        what the first of them has gathered (aggmsnag), or after as many repetitions of the last move
+        (spectrain)."""
         velocity = self.velocity
-        for rate in rates:
-            if options.predict == "msnag":
+        for i, rate in enumerate(rates):
+            if options.predict != "spectrain":
                 velocity = options.momentum * velocity + options.decay * weight
+            if gathered is not None and i == 0:
+                velocity += gathered
             weight -= rate * velocity
         return weight
 
@@ -192,9 +196,14 @@ class Adam:
     def below(self, options):
         return (self.square / (1 - options.beta2**self.steps)) ** 0.5 + options.eps
 
-    def foresee(self, weight, rates, options):
+    def foresee(self, weight, rates, options, gathered=None):
         """Multi-step NAG: the squares, and their correction, stay as they are. Before the first
-        step there are none: only the decay that needs none moves the weight."""
+        step there are none: only the decay that needs none moves the weight. With a gradient
+        gathered, the first of the steps is a whole one, and the others begin there."""
+        if gathered is not None and rates:
+            there = copy.copy(self)
+            weight = there.step(weight, gathered, rates[0], options)
+            return there.foresee(weight, rates[1:], options)
         mean = self.mean
         for i, rate in enumerate(rates, self.steps + 1):
             if self.decoupled:
@@ -245,6 +254,7 @@ class Stage:
     rate: object = None  # step -> learning rate
     delay: float = 0.0  # updates by which its forwards are late on average
     gradient: list = None
+    gathered: int = 0  # micro-batches in it
     inputs: dict = dataclasses.field(default_factory=dict)  # micro-batch -> input of each layer
     used: dict = dataclasses.field(default_factory=dict)  # micro-batch -> weights of its forward
     history: list = dataclasses.field(default_factory=list)  # weights after each update
@@ -267,9 +277,14 @@ class Stage:
         if options.predict != "none":
             done = len(self.history)
             rates = [self.rate(step) for step in range(done, done + staleness)]
+            some = self.gathered and options.predict == "aggmsnag"
             weights = [
-                optimizer.foresee(weight, rates, self.options_of(layer, options))
-                for layer, (weight, optimizer) in enumerate(zip(weights, self.optimizers))
+                optimizer.foresee(
+                    weight, rates, self.options_of(layer, options), gradient if some else None
+                )
+                for layer, (weight, optimizer, gradient) in enumerate(
+                    zip(weights, self.optimizers, self.gradient)
+                )
             ]
         self.used[m] = weights
         self.inputs[m] = []
@@ -284,6 +299,7 @@ class Stage:
         if options.pipemare_dc:
             weights = [now - self.delay * move for now, move in zip(self.weights, self.drift)]
         inputs = self.inputs.pop(m)
+        self.gathered += 1
         for layer in reversed(range(len(weights))):
             gradient = sum(g * value for g, value in zip(gradients, inputs[layer]))
             if options.gap_aware:
@@ -294,6 +310,7 @@ class Stage:
         return gradients
 
     def update(self, options):
+        self.gathered = 0
         for layer, optimizer in enumerate(self.optimizers):
             self.weights[layer] = optimizer.step(
                 self.weights[layer],

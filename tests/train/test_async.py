@@ -240,6 +240,33 @@ class Async(unittest.TestCase):
             with self.subTest(stages=stages, per_step=BATCH // micro_batch, epochs=epochs):
                 self.compare(stages, options, STEPS)
 
+    def test_aggmsnag(self):
+        for stages, micro_batch, also in (
+            (2, 2, {}),
+            (4, 1, {}),
+            (4, 2, {"decay": 0.05, "pipemare_lr": 1.5}),
+            (4, 1, {"stash": True, "decay": 0.05, "spare_first": True}),
+            (3, 3, {"in_flight": 1}),
+            (4, 1, {"gap_aware": True}),
+            (3, 2, {"momentum": 0.0}),
+        ):
+            options = async_reference.Options(
+                batch=BATCH, micro_batch=micro_batch, predict="aggmsnag", **also
+            )
+            with self.subTest(stages=stages, micro_batch=micro_batch, **also):
+                self.compare(stages, options, STEPS)
+
+    def test_aggmsnag_of_adam(self):
+        for optimizer, micro_batch, also in (
+            ("adam", 1, {}),
+            ("adam", 2, {"decay": 0.1}),
+            ("adam", 1, {"decay": 0.1, "stash": True}),
+            ("adamw", 1, {"decay": 0.1, "spare_first": True}),
+        ):
+            options = adam(optimizer, predict="aggmsnag", micro_batch=micro_batch, **also)
+            with self.subTest(optimizer, micro_batch=micro_batch, **also):
+                self.compare(4, options, STEPS)
+
     def test_gap_aware(self):
         for stages, micro_batch, also in (
             (1, 2, {}),
@@ -347,6 +374,21 @@ class Reference(unittest.TestCase):
         # Gradients 2 mean(x (w x - t)) = 10 w - 5: at 1.0 it is 5, at 0.5 it is 0.
         self.assertAlmostEqual(history[0][0][0], 0.5, places=12)
         self.assertAlmostEqual(history[1][0][0], 0.25, places=12)
+
+    def test_what_is_gathered_counts(self):
+        """With several micro-batches a step, aggmsnag is far from msnag."""
+        for predict in (adam("adamw", decay=0.1), adam("adam"), async_reference.Options()):
+            final = [
+                async_reference.simulate(
+                    *problem(4),
+                    STEPS,
+                    dataclasses.replace(predict, batch=BATCH, micro_batch=1, predict=name),
+                )[1][-1]
+                for name in ("msnag", "aggmsnag")
+            ]
+            with self.subTest(predict.optimizer):
+                difference = np.abs(np.array(final[0]) - np.array(final[1])).max()
+                self.assertGreater(difference, 40 * TOLERANCE)
 
     def test_variants(self):
         """Every pair of variants differs by far more than the tolerance of the comparison."""

@@ -126,6 +126,7 @@ class Memory(unittest.TestCase):
             {"gap_aware": True},
             {"gap_aware": True, "micro_batch": 8, "predict": "none"},
             {"pipemare_dc": 0.135, "predict": "none"},
+            {"predict": "aggmsnag", "stash": True},
             {"in_flight": 2},
             {"schedule": "gpipe"},
             {"eval_every": 0},

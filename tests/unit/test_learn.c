@@ -295,6 +295,9 @@ static void test_what_predictors_accept(void **state)
         {"msnag",
          {NULL, "--optimizer sgd, or --predict none", NULL, NULL,
           "--predict none, or --optimizer adamw"}},
+        {"aggmsnag",
+         {NULL, "--predict aggmsnag cannot be used with --optimizer nesterov", NULL, NULL,
+          "--predict none, or --optimizer adamw"}},
         {"spectrain",
          {NULL, "--optimizer sgd, or --predict none", "--optimizer sgd, or --predict msnag",
           "--optimizer sgd, or --predict msnag", "--optimizer sgd, or --predict none"}},
@@ -305,9 +308,10 @@ static void test_what_predictors_accept(void **state)
             const pt_predictor_row *row = pt_predictor_find(rows[i].name);
             pt_optimizer_spec spec = {.name = optimizers[k], .decay = 0.1};
             if (rows[i].refusal[k])
-                assert_fails(row->accepts(&spec, 3, &err), PT_EINPUT, rows[i].refusal[k], &err);
+                assert_fails(row->accepts(row, &spec, 3, &err), PT_EINPUT, rows[i].refusal[k],
+                             &err);
             else
-                assert_ok(row->accepts(&spec, 3, &err), &err);
+                assert_ok(row->accepts(row, &spec, 3, &err), &err);
         }
     assert_null(pt_predictor_find("oracle"));
     const char *const *names = pt_predictor_names();
@@ -322,13 +326,13 @@ static void test_adam_with_decay_foresees_so_far(void **state)
     pt_error err = {PT_OK, ""};
     const pt_predictor_row *msnag = pt_predictor_find("msnag");
     pt_optimizer_spec spec = adam_of("adam", 0.1);
-    assert_ok(msnag->accepts(&spec, PT_MOST_RATES, &err), &err);
+    assert_ok(msnag->accepts(msnag, &spec, PT_MOST_RATES, &err), &err);
     assert_int_equal(msnag->predict(&spec, &unit_rate, 1, PT_MOST_RATES).rates.n, PT_MOST_RATES);
-    assert_fails(msnag->accepts(&spec, PT_MOST_RATES + 1, &err), PT_EINPUT, "adamw", &err);
+    assert_fails(msnag->accepts(msnag, &spec, PT_MOST_RATES + 1, &err), PT_EINPUT, "adamw", &err);
     spec.decay = 0;
-    assert_ok(msnag->accepts(&spec, PT_MOST_RATES + 1, &err), &err);
+    assert_ok(msnag->accepts(msnag, &spec, PT_MOST_RATES + 1, &err), &err);
     spec = adam_of("adamw", 0.1);
-    assert_ok(msnag->accepts(&spec, PT_MOST_RATES + 1, &err), &err);
+    assert_ok(msnag->accepts(msnag, &spec, PT_MOST_RATES + 1, &err), &err);
 }
 
 int main(void)

@@ -251,6 +251,8 @@ static void check_content_numbers(const char *predictor, bool stash)
         pt_weight_set set = pt_weights_now(f.w);
         if (pt_rng_below(&rng, 3) == 0)
             weights_update(&f);
+        if (pt_rng_below(&rng, 3) == 0)
+            weights_backward(&f);
         if (n_held == VERSIONS)
             pt_weights_release(f.w, &held[--n_held]);
         if (n_held < VERSIONS)
@@ -278,6 +280,8 @@ static void test_a_number_names_one_content(void **state)
     check_content_numbers("none", true);
     check_content_numbers("msnag", false);
     check_content_numbers("msnag", true);
+    check_content_numbers("aggmsnag", false);
+    check_content_numbers("aggmsnag", true);
 }
 
 static void test_reading_changes_no_number(void **state)

@@ -84,7 +84,24 @@ void weights_update(weights_rig *f)
                                 f->flat.param_elements * sizeof *ones, &err),
               &err);
     assert_ok(pt_weights_update(f->w, /*scale=*/1, &err), &err);
+    f->gathered = 0;
     free(ones);
+}
+
+void weights_backward(weights_rig *f)
+{
+    pt_error err = {PT_OK, ""};
+    pt_weight_set now = pt_weights_now(f->w);
+    pt_gradient_place place = pt_weights_gradient_place(f->w, &now, f->gathered > 0);
+    float *gradient = weights_bytes_of(f, place.dev);
+    for (size_t i = 0; i < f->flat.param_elements; i++)
+        gradient[i] = (float)(f->gathered + 1);
+    assert_ok(f->b->row->upload(f->b, place.dev, gradient,
+                                f->flat.param_elements * sizeof *gradient, &err),
+              &err);
+    assert_ok(pt_weights_take_gradient(f->w, &now, f->gathered > 0, &err), &err);
+    f->gathered++;
+    free(gradient);
 }
 
 pt_weight_set weights_forward(weights_rig *f, int staleness)

@@ -13,6 +13,7 @@ typedef struct weights_rig {
     pt_flat flat;
     pt_weights_spec spec;
     pt_weights *w;
+    int gathered;  /* gradients of weights_backward that the step has */
     size_t before; /* bytes of the backend before the weights were made */
 } weights_rig;
 
@@ -30,6 +31,8 @@ void assert_same_set(pt_weight_set a, pt_weight_set b);
 
 /* One update with a gradient of ones. */
 void weights_update(weights_rig *f);
+/* The backward of a micro-batch that was not late: a gradient of ones more. */
+void weights_backward(weights_rig *f);
 pt_weight_set weights_forward(weights_rig *f, int staleness);
 
 #endif

@@ -35,19 +35,22 @@ void flat_has_the_bits_of_cpus(void **state)
         }
 }
 
-static void sgd(int64_t n, const pt_sgd *rule, bool has_velocity, bool foresees)
+/* What a pass makes of a foresight. */
+typedef enum foresees { NOT, WITH_THE_STEP, APART, WAYS } foresees;
+
+static void sgd(int64_t n, const pt_sgd *rule, bool has_velocity, foresees how)
 {
     pt_cpu cpu = {.config = {.threads = 1}};
     pt_error err;
     vals theta = rig_normal(PT_CU_FP32, n), v = rig_normal(PT_CU_FP32, n);
     vals g = rig_normal(PT_CU_FP32, n), ahead = rig_empty(PT_CU_FP32, n);
     vals theta_ = rig_same(&theta), v_ = rig_same(&v), ahead_ = rig_empty(PT_CU_FP32, n);
-    const pt_foresight foresight = {1.0f, -0.37f, ahead.dev};
-    const pt_foresight foresight_ = {1.0f, -0.37f, ahead_.host};
+    const pt_foresight foresight = {1.0f, -0.37f, ahead.dev, how == APART};
+    const pt_foresight foresight_ = {1.0f, -0.37f, ahead_.host, how == APART};
     launch(pt_cu_sgd(NULL, (size_t)n, rule, theta.dev, has_velocity ? v.dev : NULL, g.dev,
-                     foresees ? &foresight : NULL));
+                     how ? &foresight : NULL));
     assert_ok(pt_cpu_sgd(&cpu.base, (size_t)n, rule, theta_.host, has_velocity ? v_.host : NULL,
-                         g.host, foresees ? &foresight_ : NULL, &err),
+                         g.host, how ? &foresight_ : NULL, &err),
               &err);
     rig_assert_same("weights", &theta, theta_.host);
     rig_assert_same("velocity", &v, v_.host);
@@ -61,11 +64,11 @@ void flat_sgd_has_the_bits_of_cpus(void **state)
     const pt_sgd nesterov = {0.03f, 0.9f, 1e-4f, 0.5f, true};
     for (int i = 0; i < SIZES; i++)
         for (int shift = 0; shift < 2; shift++)
-            for (int foresees = 0; foresees < 2; foresees++) {
+            for (int how = NOT; how < WAYS; how++) {
                 rig_shift = shift;
-                sgd(sizes[i], &plain, false, foresees);
-                sgd(sizes[i], &momentum, true, foresees);
-                sgd(sizes[i], &nesterov, true, foresees);
+                sgd(sizes[i], &plain, false, (foresees)how);
+                sgd(sizes[i], &momentum, true, (foresees)how);
+                sgd(sizes[i], &nesterov, true, (foresees)how);
             }
 }
 
@@ -116,12 +119,16 @@ void flat_adam_has_the_bits_of_cpus(void **state)
     decoupled.now = 0.02f;
     const pt_adam_foresight straight = {.a = 0.999f, .b = -0.11f};
     const pt_adam_foresight looped = {.rates = {3, {0.04f, 0.03f, 0.02f}}};
+    pt_adam_foresight straight_apart = straight, looped_apart = looped;
+    straight_apart.apart = looped_apart.apart = true;
     for (int i = 0; i < SIZES; i++)
         for (int shift = 0; shift < 2; shift++)
             for (int steps = 0; steps < 2; steps++) {
                 rig_shift = shift;
                 adam(sizes[i], &decoupled, steps, &straight);
                 adam(sizes[i], &coupled, steps, &looped);
+                adam(sizes[i], &decoupled, steps, &straight_apart);
+                adam(sizes[i], &coupled, steps, &looped_apart);
                 adam(sizes[i], &coupled, steps, NULL);
             }
 }
