@@ -121,13 +121,15 @@ PT_ELEMENT float pt_element_adam(float keep, float theta, float rate, float m, f
     return keep * theta - (rate * m + now * d) / below;
 }
 
-/* n steps without gradients, pull = (1-β1)·λ, below = root·√v + ε */
-PT_ELEMENT float pt_element_adam_ahead(const float *rate, int n, float beta1, float pull,
-                                       float below, float m, float theta)
+/* n steps without gradients, pull = (1-β1)·λ */
+PT_ELEMENT float pt_element_adam_ahead(const float *rate, const float *root, const float *keep,
+                                       int n, float beta1, float pull, float eps, float v, float m,
+                                       float theta)
 {
     for (int i = 0; i < n; i++) {
+        theta = keep[i] * theta;
         m = beta1 * m + pull * theta;
-        theta = theta - rate[i] * (m / below);
+        theta = theta - rate[i] * (m / pt_element_adam_below(root[i], eps, v));
     }
     return theta;
 }

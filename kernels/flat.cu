@@ -142,11 +142,12 @@ template <int STEPS, int AHEAD> struct adam_body {
 
     __device__ float ahead(float theta_, float m_, float v_) const
     {
-        const float below = pt_element_adam_below(rule.root, rule.eps, v_);
+        const pt_rates &rates = foresight.rates;
         if (AHEAD == IN_A_LOOP)
-            return pt_element_adam_ahead(foresight.rates.at, foresight.rates.n, rule.beta1,
-                                         rule.rest1 * rule.decay, below, m_, theta_);
-        return pt_element_axpby(foresight.a, theta_, foresight.b, m_ / below);
+            return pt_element_adam_ahead(rates.at, rates.root, rates.keep, rates.n, rule.beta1,
+                                         rule.rest1 * rule.decay, rule.eps, v_, m_, theta_);
+        return pt_element_axpby(foresight.a, theta_, foresight.b,
+                                m_ / pt_element_adam_below(rule.root, rule.eps, v_));
     }
 
     template <int V> __device__ void store(int64_t i, held<V> &h) const

@@ -164,16 +164,18 @@ typedef struct pt_adam {
 
 enum { PT_MOST_RATES = 64 };
 
-/* Rates of steps to come. */
+/* Steps to come, one by one: η/(1-β1^t), 1/√(1-β2^t) and 1 - η·λ of each. */
 typedef struct pt_rates {
     int n; /* at most PT_MOST_RATES */
-    float at[PT_MOST_RATES];
+    float at[PT_MOST_RATES], root[PT_MOST_RATES], keep[PT_MOST_RATES];
 } pt_rates;
 
 /* Made of the θ, m and v that the step leaves, v staying as it is:
  *   no rates:  out = a·θ + b·m/(root·√v + ε)
- *   else       θ̂ = θ, m̂ = m;  for each rate:  m̂ ← β1·m̂ + (1-β1)·λ·θ̂;  θ̂ ← θ̂ - rate·m̂/(root·√v + ε)
- *              out = θ̂: decay that goes through m, so that no two coefficients do for all weights
+ *   else       θ̂ = θ, m̂ = m;  for each of the rates, with its own root and keep:
+ *                  θ̂ ← keep·θ̂;  m̂ ← β1·m̂ + (1-β1)·λ·θ̂;  θ̂ ← θ̂ - rate·m̂/(root·√v + ε)
+ *              out = θ̂: decay that goes through m, or roots that differ, so that no two
+ * coefficients do for all weights
  */
 typedef struct pt_adam_foresight {
     float a, b;

@@ -242,11 +242,11 @@ static float adam_step(const pt_adam *r, float g, float *m, float *v, float thet
 
 static float adam_ahead(const pt_adam *r, const pt_adam_foresight *f, float theta, float m, float v)
 {
-    const float below = pt_element_adam_below(r->root, r->eps, v);
-    if (f->rates.n == 0)
-        return pt_element_axpby(f->a, theta, f->b, m / below);
-    return pt_element_adam_ahead(f->rates.at, f->rates.n, r->beta1, r->rest1 * r->decay, below, m,
-                                 theta);
+    const pt_rates *rates = &f->rates;
+    if (rates->n == 0)
+        return pt_element_axpby(f->a, theta, f->b, m / pt_element_adam_below(r->root, r->eps, v));
+    return pt_element_adam_ahead(rates->at, rates->root, rates->keep, rates->n, r->beta1,
+                                 r->rest1 * r->decay, r->eps, v, m, theta);
 }
 
 static void adam_step_piece(const adam_job *job, size_t begin, size_t end)

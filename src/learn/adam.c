@@ -11,8 +11,10 @@
  * divided by another √v in every weight: there the backend runs the loop itself.
  *
  * This is multi-step NAG as FTPipe applies it to Adam (Eliad et al., ATC 2021), but for the
- * correction of v: FTPipe's grows with i although its v does not, which shrinks what is below the
- * line at first and makes the foreseen steps too long. */
+ * correction of v: FTPipe's is 1-β2^(t+i) although its v does not change, which shrinks what is
+ * below the line at first and makes a foreseen step up to √(1 + i/t) times too long. That form is
+ * there to compare with (msnag-ftpipe): its steps differ in their roots, and so go in a loop too.
+ */
 #include <assert.h>
 #include <math.h>
 #include <string.h>
@@ -117,23 +119,32 @@ pt_status pt_adam_foresee(pt_backend *b, const pt_optimizer_spec *spec, int64_t 
 }
 
 /* Before the first step v is 0, and a decay divided by √v + ε would lead anywhere: nothing is
- * foreseen then. */
-static pt_prediction coupled_drift(const pt_optimizer_spec *spec, const pt_lr_spec *lr, int64_t t,
+ * foreseen then. `moves_on`: whether the correction of v goes on although v stays. */
+static pt_prediction in_a_loop(const pt_optimizer_spec *spec, const pt_lr_spec *lr, int64_t t,
+                               int n, bool moves_on)
+{
+    pt_prediction made = {.a = 1, .rates.n = t > 0 || !pt_adam_is_coupled(spec) ? n : 0};
+    assert(n <= PT_MOST_RATES); /* pt_predictor_row.accepts */
+    for (int i = 0; i < made.rates.n; i++) {
+        pt_adam rule = rule_of(spec, t + i + 1, pt_lr_at(lr, t + i), /*scale=*/1);
+        made.rates.at[i] = rule.rate;
+        made.rates.root[i] = moves_on ? rule.root : rule_of(spec, t, 0, 1).root;
+        made.rates.keep[i] = rule.keep;
+    }
+    return made;
+}
+
+pt_prediction pt_adam_drift_ftpipe(const pt_optimizer_spec *spec, const pt_lr_spec *lr, int64_t t,
                                    int n)
 {
-    pt_prediction made = {.a = 1, .rates.n = t > 0 ? n : 0};
-    assert(n <= PT_MOST_RATES); /* pt_predictor_row.accepts */
-    for (int i = 0; i < made.rates.n; i++)
-        made.rates.at[i] =
-            (float)(pt_lr_at(lr, t + i) / (1 - pow(spec->beta1, (double)(t + i + 1))));
-    return made;
+    return in_a_loop(spec, lr, t, n, /*moves_on=*/true);
 }
 
 pt_prediction pt_adam_drift(const pt_optimizer_spec *spec, const pt_lr_spec *lr, int64_t t, int n)
 {
     double a = 1, b = 0;
     if (pt_adam_is_coupled(spec))
-        return coupled_drift(spec, lr, t, n);
+        return in_a_loop(spec, lr, t, n, /*moves_on=*/false);
     for (int i = 1; i <= n; i++) {
         double eta = pt_lr_at(lr, t + i - 1), keep = 1 - eta * spec->decay;
         a = a * keep;

@@ -57,6 +57,23 @@ static pt_status known_drift(const pt_predictor_row *row, const pt_optimizer_spe
     return PT_OK;
 }
 
+static pt_status ftpipe_differs(const pt_predictor_row *row, const pt_optimizer_spec *optimizer,
+                                int staleness, pt_error *err)
+{
+    if (pt_optimizer_find(optimizer->name)->drift != pt_adam_drift)
+        return pt_fail(err, PT_EINPUT,
+                       "--predict %s is FTPipe's form of Adam's msnag, and cannot be used with "
+                       "--optimizer %s; write --optimizer adam or adamw, or --predict %s",
+                       row->name, optimizer->name,
+                       pt_optimizer_find(optimizer->name)->drift ? "msnag" : "none");
+    if (staleness > PT_MOST_RATES)
+        return pt_fail(err, PT_EINPUT,
+                       "--predict %s foresees at most %d updates, and a stage here is %d late; "
+                       "write --predict msnag or a smaller --in-flight",
+                       row->name, PT_MOST_RATES, staleness);
+    return PT_OK;
+}
+
 static pt_status momentum_only(const pt_predictor_row *row, const pt_optimizer_spec *optimizer,
                                int staleness, pt_error *err)
 {
@@ -86,6 +103,12 @@ static pt_prediction predict_msnag(const pt_optimizer_spec *optimizer, const pt_
     return pt_optimizer_find(optimizer->name)->drift(optimizer, lr, step, staleness);
 }
 
+static pt_prediction predict_ftpipe(const pt_optimizer_spec *optimizer, const pt_lr_spec *lr,
+                                    int64_t step, int staleness)
+{
+    return pt_adam_drift_ftpipe(optimizer, lr, step, staleness);
+}
+
 static pt_prediction predict_spectrain(const pt_optimizer_spec *optimizer, const pt_lr_spec *lr,
                                        int64_t step, int staleness)
 {
@@ -104,6 +127,8 @@ static pt_prediction predict_spectrain(const pt_optimizer_spec *optimizer, const
         known_drift, predict_msnag, false)                                                         \
     ROW("aggmsnag", "the same, the first of them by the gradient gathered so far", known_drift,    \
         predict_msnag, true)                                                                       \
+    ROW("msnag-ftpipe", "msnag of Adam with FTPipe's correction of v", ftpipe_differs,             \
+        predict_ftpipe, false)                                                                     \
     ROW("spectrain", "the last move again, as many times", momentum_only, predict_spectrain, false)
 
 #define AS_ROW(name, help, accepts, predict, gathers)  {name, help, accepts, predict, gathers},

@@ -162,7 +162,7 @@ const pt_option pt_settings_rows[] = {
         "Weights that a forward of the async schedule uses: the newest (none), or those "
         "foreseen for its backward, by the optimizer's steps without new gradients (msnag), with "
         "those that the step has gathered so far (aggmsnag), or by repeating its last step "
-        "(spectrain)."),
+        "(spectrain). msnag-ftpipe is FTPipe's form of Adam's msnag, to compare with."),
     FLAG("nesterov-last", PIPELINE, nesterov_last,
          "The last stage, where nothing is late, uses --optimizer nesterov, all others sgd "
          "(async)."),

@@ -211,6 +211,11 @@ ON_THE_COMMAND_LINE = [
         ["aggmsnag", "--predict msnag", "--accumulate"],
     ),
     Case(
+        "FTPipe's msnag with sgd",
+        "{}/small.yaml --schedule=async --predict=msnag-ftpipe",
+        ["msnag-ftpipe", "--optimizer adam", "--predict msnag"],
+    ),
+    Case(
         "gap-aware with adam",
         "{}/small.yaml --schedule=async --optimizer=adam --gap-aware",
         ["--gap-aware", "--optimizer sgd"],

@@ -81,10 +81,12 @@ static void check_formula(const pt_backend_row *row, const pt_adam *rule, int th
 static double ahead_of(const pt_adam *r, const pt_adam_foresight *f, double theta, double m,
                        double v)
 {
-    double below = (double)r->root * sqrt(v) + (double)r->eps;
     if (f->rates.n == 0)
-        return (double)f->a * theta + (double)f->b * m / below;
+        return (double)f->a * theta +
+               (double)f->b * m / ((double)r->root * sqrt(v) + (double)r->eps);
     for (int i = 0; i < f->rates.n; i++) {
+        double below = (double)f->rates.root[i] * sqrt(v) + (double)r->eps;
+        theta *= (double)f->rates.keep[i];
         m = (double)r->beta1 * m + (double)r->rest1 * (double)r->decay * theta;
         theta -= (double)f->rates.at[i] * m / below;
     }
@@ -144,7 +146,8 @@ void ops_test_adam(void **state)
 {
     const ops_subject *s = *state;
     const pt_adam_foresight straight = {.a = 0.999f, .b = -0.11f};
-    const pt_adam_foresight looped = {.rates = {3, {0.04f, 0.03f, 0.02f}}};
+    const pt_adam_foresight looped = {
+        .rates = {3, {0.04f, 0.03f, 0.02f}, {1.3f, 1.2f, 1.1f}, {1, 0.99f, 0.97f}}};
     pt_adam decoupled = coupled;
     decoupled.keep = 0.9997f;
     decoupled.decay = 0;

@@ -193,13 +193,14 @@ class Adam:
     def momentum(step, options):
         return options.beta1 * (1 - 0.96 ** (0.004 * step) / 2)
 
-    def below(self, options):
-        return (self.square / (1 - options.beta2**self.steps)) ** 0.5 + options.eps
+    def below(self, options, more=0):
+        return (self.square / (1 - options.beta2 ** (self.steps + more))) ** 0.5 + options.eps
 
     def foresee(self, weight, rates, options, gathered=None):
         """Multi-step NAG: the squares, and their correction, stay as they are. Before the first
         step there are none: only the decay that needs none moves the weight. With a gradient
-        gathered, the first of the steps is a whole one, and the others begin there."""
+        gathered, the first of the steps is a whole one, and the others begin there. FTPipe has the
+        correction of the squares go on."""
         if gathered is not None and rates:
             there = copy.copy(self)
             weight = there.step(weight, gathered, rates[0], options)
@@ -213,7 +214,8 @@ class Adam:
             mean *= options.beta1
             if not self.decoupled:
                 mean += (1 - options.beta1) * options.decay * weight
-            weight -= rate * mean / (1 - options.beta1**i) / self.below(options)
+            more = i - self.steps if options.predict == "msnag-ftpipe" else 0
+            weight -= rate * mean / (1 - options.beta1**i) / self.below(options, more)
         return weight
 
 

@@ -135,10 +135,11 @@ static void test_msnag_has_a_closed_form(void **state)
 }
 
 /* One weight through n steps without a gradient, word for word: t steps are done, v of Adam stays
- * as it is, and so does its correction. */
-static double walk(const pt_optimizer_spec *spec, const pt_lr_spec *lr, int64_t t, int n,
-                   double theta, const double *moments)
+ * as it is, and so does its correction, but for FTPipe's. */
+static double walk(const char *predictor, const pt_optimizer_spec *spec, const pt_lr_spec *lr,
+                   int64_t t, int n, double theta, const double *moments)
 {
+    bool moves_on = strcmp(predictor, "msnag-ftpipe") == 0;
     double m = moments[0], v = moments[1];
     for (int i = 1; i <= n; i++) {
         double eta = pt_lr_at(lr, t + i - 1);
@@ -147,7 +148,7 @@ static double walk(const pt_optimizer_spec *spec, const pt_lr_spec *lr, int64_t 
             theta -= eta * m;
             continue;
         }
-        double below = sqrt(v) / sqrt(1 - pow(spec->beta2, (double)t)) + spec->eps;
+        double below = sqrt(v) / sqrt(1 - pow(spec->beta2, (double)(t + moves_on * i))) + spec->eps;
         if (strcmp(spec->name, "adamw") == 0) {
             theta *= 1 - eta * spec->decay;
             m *= spec->beta1;
@@ -159,7 +160,8 @@ static double walk(const pt_optimizer_spec *spec, const pt_lr_spec *lr, int64_t 
     return theta;
 }
 
-static void check_prediction(const pt_optimizer_spec *spec, const pt_lr_spec *lr, int64_t t, int n)
+static void check_prediction(const char *predictor, const pt_optimizer_spec *spec,
+                             const pt_lr_spec *lr, int64_t t, int n)
 {
     pt_error err = {PT_OK, ""};
     pt_backend *b = open_ref();
@@ -178,9 +180,9 @@ static void check_prediction(const pt_optimizer_spec *spec, const pt_lr_spec *lr
         put(b, at.state[i], moments[i]);
     }
     for (int e = 0; e < N; e++)
-        want[e] = walk(spec, lr, t, n, (double)start[e],
+        want[e] = walk(predictor, spec, lr, t, n, (double)start[e],
                        (double[]){(double)moments[0][e], (double)moments[1][e]});
-    pt_prediction c = pt_predictor_find("msnag")->predict(spec, lr, t, n);
+    pt_prediction c = pt_predictor_find(predictor)->predict(spec, lr, t, n);
     assert_ok(pt_optimizer_find(spec->name)->foresee(b, spec, t, &at, &c, dev_out, &err), &err);
     check_vector(b, dev_out, want, spec->name, t * 100 + n);
     b->row->dev_free(b, at.theta);
@@ -209,8 +211,11 @@ static void test_msnag_is_steps_without_gradients(void **state)
     for (size_t k = 0; k < sizeof specs / sizeof specs[0]; k++)
         for (size_t i = 0; i < sizeof rates / sizeof rates[0]; i++)
             for (int64_t t = 1; t < 8; t++)
-                for (int n = 0; n <= 7; n++)
-                    check_prediction(&specs[k], &rates[i], t, n);
+                for (int n = 0; n <= 7; n++) {
+                    check_prediction("msnag", &specs[k], &rates[i], t, n);
+                    if (strcmp(specs[k].name, "sgd") != 0)
+                        check_prediction("msnag-ftpipe", &specs[k], &rates[i], t, n);
+                }
 }
 
 /* m and v are 0, and so is what 1-β2^0 would divide by. */
@@ -218,8 +223,10 @@ static void test_adam_foresees_before_its_first_step(void **state)
 {
     (void)state;
     static const char *const names[] = {"adam", "adamw"};
+    static const char *const predictors[] = {"msnag", "msnag-ftpipe"};
     pt_lr_spec lr = {.schedule = "constant", .base = 0.5};
-    for (int k = 0; k < 2; k++) {
+    for (int i = 0; i < 4; i++) {
+        int k = i / 2;
         pt_error err = {PT_OK, ""};
         pt_backend *b = open_ref();
         pt_optimizer_spec spec = adam_of(names[k], 0.1);
@@ -233,7 +240,7 @@ static void test_adam_foresees_before_its_first_step(void **state)
             want[e] = (double)start[e] * (k == 0 ? 1 : 0.95 * 0.95 * 0.95); /* 1 - ηλ */
         }
         put(b, at.theta, start);
-        pt_prediction c = pt_predictor_find("msnag")->predict(&spec, &lr, 0, 3);
+        pt_prediction c = pt_predictor_find(predictors[i % 2])->predict(&spec, &lr, 0, 3);
         assert_ok(pt_optimizer_find(names[k])->foresee(b, &spec, 0, &at, &c, dev_out, &err), &err);
         check_vector(b, dev_out, want, names[k], 0);
         b->row->dev_free(b, at.theta);
@@ -298,6 +305,10 @@ static void test_what_predictors_accept(void **state)
         {"aggmsnag",
          {NULL, "--predict aggmsnag cannot be used with --optimizer nesterov", NULL, NULL,
           "--predict none, or --optimizer adamw"}},
+        {"msnag-ftpipe",
+         {"--optimizer adam or adamw, or --predict msnag",
+          "--optimizer adam or adamw, or --predict none", NULL, NULL,
+          "--optimizer adam or adamw, or --predict none"}},
         {"spectrain",
          {NULL, "--optimizer sgd, or --predict none", "--optimizer sgd, or --predict msnag",
           "--optimizer sgd, or --predict msnag", "--optimizer sgd, or --predict none"}},
@@ -333,6 +344,10 @@ static void test_adam_with_decay_foresees_so_far(void **state)
     assert_ok(msnag->accepts(msnag, &spec, PT_MOST_RATES + 1, &err), &err);
     spec = adam_of("adamw", 0.1);
     assert_ok(msnag->accepts(msnag, &spec, PT_MOST_RATES + 1, &err), &err);
+    const pt_predictor_row *ftpipe = pt_predictor_find("msnag-ftpipe");
+    assert_ok(ftpipe->accepts(ftpipe, &spec, PT_MOST_RATES, &err), &err);
+    assert_fails(ftpipe->accepts(ftpipe, &spec, PT_MOST_RATES + 1, &err), PT_EINPUT,
+                 "--predict msnag or", &err);
 }
 
 int main(void)

@@ -39,6 +39,8 @@ static const struct {
     {"predict msnag", "2bw on", true, "write --predict none, or leave --2bw out"},
     {"2bw on", "stash on", false, "leave one of the two out"},
     {"predict msnag", "optimizer nesterov", false, "--optimizer sgd, or --predict none"},
+    {"predict msnag-ftpipe", "optimizer sgd", false,
+     "--optimizer adam or adamw, or --predict msnag"},
     {"predict spectrain", "optimizer adamw", false, "--optimizer sgd, or --predict msnag"},
 };
 
@@ -135,6 +137,7 @@ static void test_what_has_a_meaning(void **state)
         "--gap-aware --stash --predict msnag --pipemare-lr 1",
         "--gap-aware --optimizer nesterov",
         "--gap-aware --nesterov-last",
+        "--predict msnag-ftpipe --optimizer adam --weight-decay 0.1 --stash",
         "--predict aggmsnag --accumulate 2 --stash",
         "--predict aggmsnag --batch 32 --micro-batch 31 --optimizer adamw --pipemare-lr 1",
         "--pipemare-dc 0.135 --pipemare-lr 2 --nesterov-last",

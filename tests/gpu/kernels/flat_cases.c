@@ -118,7 +118,8 @@ void flat_adam_has_the_bits_of_cpus(void **state)
     decoupled.decay = 0;
     decoupled.now = 0.02f;
     const pt_adam_foresight straight = {.a = 0.999f, .b = -0.11f};
-    const pt_adam_foresight looped = {.rates = {3, {0.04f, 0.03f, 0.02f}}};
+    const pt_adam_foresight looped = {
+        .rates = {3, {0.04f, 0.03f, 0.02f}, {1.3f, 1.2f, 1.1f}, {1, 0.99f, 0.97f}}};
     pt_adam_foresight straight_apart = straight, looped_apart = looped;
     straight_apart.apart = looped_apart.apart = true;
     for (int i = 0; i < SIZES; i++)
