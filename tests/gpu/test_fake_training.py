@@ -97,7 +97,6 @@ class Bits(fake_program.Case):
             (4, {"stash": True}),
             (4, {"gap_aware": True}),
             (4, {"predict": "aggmsnag"}),
-            (4, {"predict": "aggmsnag", "optimizer": "adam", "weight_decay": 0.01, "lr": 0.001}),
             (4, {"pipemare_dc": 0.135, "predict": "none"}),
         ):
             options = {**self.SETTINGS, "clip": 0, "schedule": "async", "predict": "msnag", **also}

@@ -66,6 +66,16 @@ float *weights_bytes_of(const weights_rig *f, const float *dev)
     return host;
 }
 
+double weights_value_of(const weights_rig *f, const float *dev)
+{
+    float *got = weights_bytes_of(f, dev);
+    double value = (double)got[0];
+    for (size_t i = 0; i < f->flat.param_elements; i++)
+        assert_true(got[i] == got[0]);
+    free(got);
+    return value;
+}
+
 void assert_holds(const weights_rig *f, const float *dev, const float *want)
 {
     float *got = weights_bytes_of(f, dev);

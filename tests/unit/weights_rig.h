@@ -26,6 +26,8 @@ void weights_end(weights_rig *f); /* and sees that all memory came back */
 size_t weights_bytes_now(const pt_backend *b);
 /* Host copy of a parameter buffer; free() it. */
 float *weights_bytes_of(const weights_rig *f, const float *dev);
+/* Of a buffer that must hold one value everywhere. */
+double weights_value_of(const weights_rig *f, const float *dev);
 void assert_holds(const weights_rig *f, const float *dev, const float *want);
 void assert_same_set(pt_weight_set a, pt_weight_set b);
 
