@@ -180,6 +180,13 @@ static void test_async_stash(tap *t)
     compare(t, "schedule=async stash=on in-flight=1");
 }
 
+/* Versions beside newest weights, gradients of their own, and weights taken back. */
+static void test_rules(tap *t)
+{
+    compare(t, "schedule=async predict=aggmsnag gap-aware=on");
+    compare(t, "schedule=async predict=none pipemare-dc=0.135");
+}
+
 static void test_adam(tap *t)
 {
     compare(t, "schedule=async optimizer=adam");
@@ -209,6 +216,7 @@ int main(int argc, char **argv)
     static const tap_case cases[] = {
         {"async, msnag", test_async},
         {"async, msnag, stashed, more in flight", test_async_stash},
+        {"gap-aware aggmsnag, PipeMare's correction", test_rules},
         {"adam, adamw spared and stashed, nadam with two versions", test_adam},
         {"1f1b, clipped", test_1f1b},
         {"gpipe, blocking sends", test_gpipe_blocking},

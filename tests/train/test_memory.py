@@ -136,6 +136,17 @@ class Memory(unittest.TestCase):
             with self.subTest(**options):
                 self.compare(2, "mixed", backend="onednn", **options)
 
+    def test_that_rules_cost_where_something_is_late(self):
+        """Gap-aware keeps versions, a mean and a gradient beside, the correction two buffers: on the
+        first stage and not on the last."""
+        plain, gap_aware, corrected = (
+            self.stages(2, "lenet5", backend="onednn", predict="none", **rule)
+            for rule in ({}, {"gap_aware": True}, {"pipemare_dc": 0.135})
+        )
+        for run in (gap_aware, corrected):
+            self.assertGreater(run[0]["peak_bytes"], plain[0]["peak_bytes"])
+            self.assertEqual(run[1]["peak_bytes"], plain[1]["peak_bytes"])
+
     def test_that_waiting_gradients_count(self):
         """zb-h1 has stage s put off s weight gradients, as far as the step has so many; with its own,
         s + 1 blocks of gradients wait. From 3 micro-batches a step to 8, on 4 stages, every stash
