@@ -134,7 +134,7 @@ typedef struct pt_cu_norm_args {
     const void *x;
     const void *residual; /* NULL: none */
     const float *w, *b;
-    float *running_mean, *running_var;
+    float *running_mean, *running_var; /* train: NULL leaves them as they are */
     float *saved; /* (2, channels): mean, 1/sqrt(var + eps); train writes it, back reads it */
     void *y;
     const void *dy;

@@ -128,6 +128,8 @@ __global__ void __launch_bounds__(PT_ROWS_THREADS)
         return;
     saved[c] = (float)mean;
     saved[t.channels + c] = (float)(1 / sqrt(square / count + eps));
+    if (!running_mean)
+        return;
     running_mean[c] = pt_element_blend(running_mean[c], mean, momentum);
     running_var[c] =
         pt_element_blend(running_var[c], square / (count > 1 ? count - 1 : count), momentum);

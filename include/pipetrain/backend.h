@@ -96,6 +96,7 @@ typedef struct pt_kernel_args {
     void *dev_d_in[PT_MAX_INPUTS]; /* NULL where no gradient is wanted */
     float *dev_d_param[PT_MAX_PARAMS];
     bool accumulate; /* d_param += instead of d_param = */
+    bool again;      /* a micro-batch's second forward, for its backward: running statistics stay */
     /* Dropout: who the samples are. dev_sample[i] is row i's index in the dataset. */
     uint64_t seed;
     uint32_t epoch;

@@ -37,13 +37,14 @@ static pt_status forward(pt_cuda_kernel *k, const pt_kernel_args *args, pt_error
 {
     const norm *n = (const norm *)k;
     bool train = k->base.mode == PT_TRAIN;
+    bool blends = !args->again;
     const pt_cu_norm_args a = {
         .x = args->dev_in[0],
         .residual = args->dev_in[1],
         .w = args->dev_param[0],
         .b = args->dev_param[1],
-        .running_mean = args->dev_state[0],
-        .running_var = args->dev_state[1],
+        .running_mean = blends ? args->dev_state[0] : NULL,
+        .running_var = blends ? args->dev_state[1] : NULL,
         .saved = args->dev_saved,
         .y = args->dev_out,
         .partials = pt_cuda_room_of(k, PT_CUDA_ROOM_PARTIALS),

@@ -151,7 +151,7 @@ static pt_status forward(pt_dnn_kernel *k, const pt_kernel_args *args, pt_error 
                            (const void *const[]){src, mean, variance, args->dev_param[0],
                                                  args->dev_param[1], args->dev_out},
                            err));
-    if (!train)
+    if (!train || args->again)
         return PT_OK;
     double unbiased = n->count > 1 ? n->count / (n->count - 1) : 1;
     blend(op->in[0].dims[0], op->momentum, 1, mean, args->dev_state[0]);

@@ -54,8 +54,10 @@ static void statistics(const pt_ref_job *job, const channel *at, int c, double *
     double *saved = job->args->dev_saved;
     double mean = mean_of(at, x), variance = variance_of(at, x, mean);
     double unbiased = at->count > 1 ? variance * at->count / (at->count - 1) : variance;
-    blend(&job->args->dev_state[0][c], mean, op->momentum);
-    blend(&job->args->dev_state[1][c], unbiased, op->momentum);
+    if (!job->args->again) {
+        blend(&job->args->dev_state[0][c], mean, op->momentum);
+        blend(&job->args->dev_state[1][c], unbiased, op->momentum);
+    }
     saved[2 * c] = *ret_mean = mean;
     saved[2 * c + 1] = *ret_inverse = 1 / sqrt(variance + op->eps);
 }

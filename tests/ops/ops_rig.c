@@ -330,6 +330,7 @@ static pt_kernel_args forward_args(const ops_rig *rig, unsigned variant)
     pt_kernel_args args = {
         .dev_out = variant & OPS_IN_PLACE ? rig->dev_in[0] : rig->dev_out,
         .dev_saved = rig->dev_saved,
+        .again = variant & OPS_AGAIN,
         .param_version = rig->version,
         .seed = OPS_SEED,
         .epoch = OPS_EPOCH,

@@ -30,9 +30,10 @@ typedef struct ops_result {
 } ops_result;
 
 typedef enum ops_variant {
-    OPS_ACCUMULATE = 1,     /* backward adds to data->d_param */
-    OPS_IN_PLACE = 2,       /* out in in[0]'s memory, d_in[0] in d_out's */
-    OPS_FEWER_GRADIENTS = 4 /* the gradient of in[0] is not wanted */
+    OPS_ACCUMULATE = 1,      /* backward adds to data->d_param */
+    OPS_IN_PLACE = 2,        /* out in in[0]'s memory, d_in[0] in d_out's */
+    OPS_FEWER_GRADIENTS = 4, /* the gradient of in[0] is not wanted */
+    OPS_AGAIN = 8            /* the forward is a second one */
 } ops_variant;
 
 typedef struct ops_rig ops_rig;

@@ -39,6 +39,7 @@ void ops_test_precision(void **state);  /* CPUs: fp32 only */
 void ops_test_foresight(void **state);  /* the bits of sgd, then axpby */
 void ops_test_sums(void **state);       /* of two values, in their layout and type */
 void ops_test_fused(void **state);      /* longer forms of batch-norm: the bits of the row */
+void ops_test_again(void **state);      /* a second forward: the same, running statistics stay */
 void ops_test_flat(void **state);       /* axpby, sum of squares */
 void ops_test_sgd(void **state);        /* against the formula in double */
 void ops_test_adam(void **state);       /* against the formula in double, and foresight */

@@ -22,6 +22,7 @@ static const struct {
     {"precision", ops_test_precision},
     {"sums of values", ops_test_sums},
     {"batch-norm and what follows", ops_test_fused},
+    {"second forwards", ops_test_again},
     {"flat buffers", ops_test_flat},
     {"sgd", ops_test_sgd},
     {"foresight", ops_test_foresight},

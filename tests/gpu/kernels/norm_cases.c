@@ -125,6 +125,23 @@ static void expect_output(layer *l, const double *mean, const double *rstd)
     }
 }
 
+/* After a first time. */
+static void train_for_backward(layer *l)
+{
+    vals y = rig_empty(l->norm.type, l->y.n), saved = rig_empty(PT_CU_FP32, l->saved.n);
+    rig_fetch(&l->mean);
+    rig_fetch(&l->var);
+    const float *mean = rig_same(&l->mean).host, *var = rig_same(&l->var).host;
+    l->args.y = y.dev;
+    l->args.saved = saved.dev;
+    l->args.running_mean = l->args.running_var = NULL;
+    launch(pt_cu_norm_train(NULL, &l->norm, &l->args));
+    rig_assert_same("normalised for a backward", &y, l->y.host);
+    rig_assert_same("batch statistics for a backward", &saved, l->saved.host);
+    rig_assert_same("the running mean is as it was", &l->mean, mean);
+    rig_assert_same("the running variance is as it was", &l->var, var);
+}
+
 static void train(pt_cu_type type)
 {
     for (int i = 0; i < SHAPES; i++) {
@@ -140,6 +157,7 @@ static void train(pt_cu_type type)
         l.args.y = again.dev;
         launch(pt_cu_norm_train(NULL, &l.norm, &l.args));
         rig_assert_same("normalised again", &again, l.y.host);
+        train_for_backward(&l);
     }
 }
 
