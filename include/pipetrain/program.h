@@ -5,6 +5,12 @@
  *   held     where weight gradients wait while other micro-batches compute: the gradients that they
  *            will read, one block per micro-batch that waits; where none ever waits, in scratch
  *
+ * Values of layers that are recomputed are not in the stash: backward_input begins by running these
+ * layers again, with the weights that it is given, from what came over the cut and from the values
+ * of other layers, which are kept for that. What was computed again lies in scratch, or with the
+ * gradients that are held. Dropout repeats its masks, running statistics stay as they are. The
+ * model's predictions, which the loss reads, are always kept (program_recompute.c).
+ *
  * Batch-norm with the add and relu behind it becomes one op where the backend has that op and no
  * value between them is wanted elsewhere: fewer passes over memory, the same bits (program_fuse.c).
  *
@@ -44,10 +50,11 @@ typedef struct pt_program_run {
 } pt_program_run;
 
 /* Plans the whole graph; nothing runs until pt_program_build. The pointers outlive the program.
- * `holds`: other runs may come between backward_input and backward_weight. */
+ * `holds`: other runs may come between backward_input and backward_weight. `recompute`, one entry
+ * per node of the graph, or NULL for none: layers whose values training does not keep. */
 pt_status pt_program_new(pt_backend *backend, const pt_graph *graph, const pt_stage_spec *spec,
                          const pt_flat *flat, int samples, pt_mode mode, bool holds,
-                         pt_program **ret_program, pt_error *err);
+                         const bool *recompute, pt_program **ret_program, pt_error *err);
 /* Builds the kernels of the stage's own layers. */
 pt_status pt_program_build(pt_program *program, pt_error *err);
 void pt_program_free(pt_program *program); /* NULL is fine */
@@ -58,6 +65,7 @@ const pt_stage_spec *pt_program_spec(const pt_program *program);
 size_t pt_program_stash_bytes(const pt_program *program);
 size_t pt_program_scratch_bytes(const pt_program *program);
 size_t pt_program_held_bytes(const pt_program *program); /* 0 without `holds` */
+int pt_program_ops_again(const pt_program *program);     /* that run again in a backward */
 /* Of the kernels of the stage's own layers: what all of them take for themselves, and the most that
  * one of them needs of what all kernels of the backend share. */
 size_t pt_program_private_bytes(const pt_program *program);

@@ -34,6 +34,7 @@ typedef struct pt_stage_plan {
     int slots;             /* micro-batches in flight at most (from the checker); >= 1 */
     int held;              /* whose weight gradients wait at most, while others compute (from the
                               checker's held_peak) */
+    const bool *recompute; /* [node of the graph]: see program.h; NULL: none */
     int device_link_slots; /* of each link, if they are device memory; 0: host memory. Counted
                               among the predicted bytes; the engine allocates them */
     uint64_t seed;         /* dropout */
@@ -62,6 +63,8 @@ void pt_stage_free(pt_stage *stage); /* NULL is fine */
 
 pt_weights *pt_stage_weights(pt_stage *stage);
 const pt_flat *pt_stage_flat(const pt_stage *stage);
+/* Ops that the backward of the largest micro-batch runs again. */
+int pt_stage_ops_again(const pt_stage *stage);
 
 /* Longest message over the cut before (`behind` false) or behind (true) this stage, bytes. */
 size_t pt_stage_message_bytes(const pt_stage *stage, bool behind);

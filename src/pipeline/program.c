@@ -1,4 +1,5 @@
-/* Making and running a program. The plans are made in program_values.c and program_gradients.c. */
+/* Making and running a program. The plans are made in program_values.c, program_gradients.c and
+ * program_recompute.c. */
 #include "pipetrain/program.h"
 
 #include <stdlib.h>
@@ -46,8 +47,12 @@ static pt_status make(pt_program *p, pt_error *err)
     p->gradient_out = calloc(n_values, sizeof *p->gradient_out);
     p->saved_at = calloc(n_own, sizeof *p->saved_at);
     p->aliased = calloc(n_own, sizeof *p->aliased);
+    p->kept = calloc(n_values, sizeof *p->kept);
+    p->again = calloc(n_own, sizeof *p->again);
+    p->value_again = calloc(n_values, sizeof *p->value_again);
+    p->saved_again = calloc(n_own, sizeof *p->saved_again);
     if (!p->kernels || !p->value_at || !p->gradient_in || !p->gradient_out || !p->saved_at ||
-        !p->aliased)
+        !p->aliased || !p->kept || !p->again || !p->value_again || !p->saved_again)
         return pt_fail(err, PT_ENOMEM, "no memory for a stage of %zu layers", n_own);
     PT_TRY(pt_program_fuse(p, err));
     PT_TRY(plan_kernels(p, err));
@@ -61,7 +66,7 @@ static pt_status make(pt_program *p, pt_error *err)
 
 pt_status pt_program_new(pt_backend *backend, const pt_graph *graph, const pt_stage_spec *spec,
                          const pt_flat *flat, int samples, pt_mode mode, bool holds,
-                         pt_program **ret_program, pt_error *err)
+                         const bool *recompute, pt_program **ret_program, pt_error *err)
 {
     pt_program *p = calloc(1, sizeof *p);
     if (!p)
@@ -73,6 +78,7 @@ pt_status pt_program_new(pt_backend *backend, const pt_graph *graph, const pt_st
     p->samples = samples;
     p->mode = mode;
     p->holds = holds;
+    p->recompute = recompute;
     pt_status status = make(p, err);
     if (status != PT_OK) {
         pt_program_free(p);
@@ -96,6 +102,10 @@ void pt_program_free(pt_program *p)
     free(p->value_at);
     free(p->saved_at);
     free(p->aliased);
+    free(p->kept);
+    free(p->again);
+    free(p->value_again);
+    free(p->saved_again);
     free(p->gradients.at);
     free(p->gradient_in);
     free(p->gradient_out);
@@ -131,6 +141,14 @@ size_t pt_program_scratch_bytes(const pt_program *p)
 size_t pt_program_held_bytes(const pt_program *p)
 {
     return p->held_bytes;
+}
+
+int pt_program_ops_again(const pt_program *p)
+{
+    int n = 0;
+    for (int i = 0; i < p->spec->end - p->spec->first; i++)
+        n += p->again[i];
+    return n;
 }
 
 size_t pt_program_private_bytes(const pt_program *p)
@@ -179,15 +197,33 @@ void *pt_program_gradient_out(const pt_program *p, const pt_program_run *run, in
     return address(&p->gradients, run, p->gradient_out[value]);
 }
 
-/* What forward and backward of node i have in common. */
-static void common_args(const pt_program *p, const pt_program_run *run, int i, pt_kernel_args *args)
+/* The value as the backward sees it: computed again, or kept. */
+static void *value_again(const pt_program *p, const pt_program_run *run, int value)
 {
+    int s = p->value_again[value];
+    return s == NOWHERE ? pt_program_value(p, run, value) : address(&p->gradients, run, s);
+}
+
+static void *saved(const pt_program *p, const pt_program_run *run, int i, bool backward)
+{
+    int own = i - p->spec->first;
+    if (backward && p->saved_again[own] != NOWHERE)
+        return address(&p->gradients, run, p->saved_again[own]);
+    return address(&p->values, run, p->saved_at[own]);
+}
+
+/* What forward and backward of node i have in common. */
+static void common_args(const pt_program *p, const pt_program_run *run, int i, bool backward,
+                        pt_kernel_args *args)
+{
+    void *(*value)(const pt_program *, const pt_program_run *, int) =
+        backward ? value_again : pt_program_value;
     const program_node *node = &p->nodes[i];
     const pt_flat *flat = p->flat;
     int own = node->weights - p->spec->first;
     *args = (pt_kernel_args){
-        .dev_out = pt_program_value(p, run, i + 1),
-        .dev_saved = (char *)run->dev_stash + p->saved_at[i - p->spec->first],
+        .dev_out = value(p, run, i + 1),
+        .dev_saved = saved(p, run, i, backward),
         .param_version = run->params_version,
         .accumulate = run->accumulate,
         .seed = run->seed,
@@ -195,7 +231,7 @@ static void common_args(const pt_program *p, const pt_program_run *run, int i, p
         .dev_sample = run->dev_sample,
     };
     for (int j = 0; j < node->op.n_inputs; j++)
-        args->dev_in[j] = pt_program_value(p, run, node->inputs[j]);
+        args->dev_in[j] = value(p, run, node->inputs[j]);
     for (int j = flat->first_param[own], k = 0; j < flat->first_param[own + 1]; j++, k++) {
         args->dev_param[k] = run->dev_params + flat->params[j].offset;
         if (run->dev_gradient)
@@ -216,7 +252,7 @@ pt_status pt_program_forward(pt_program *p, const pt_program_run *run, pt_error 
         if (p->aliased[i - p->spec->first] || p->nodes[i].absorbed)
             continue;
         pt_kernel_args args;
-        common_args(p, run, i, &args);
+        common_args(p, run, i, /*backward=*/false, &args);
         if (p->backend->row->forward(p->kernels[i], &args, err) != PT_OK)
             return pt_fail_within(err, "forward of layer %s", name_of(p, i));
         PT_TRY(pause(run, err));
@@ -232,10 +268,13 @@ static pt_status run_call(pt_program *p, const pt_program_run *run, const call *
                         address(&p->gradients, run, c->x), address(&p->gradients, run, c->y),
                         address(&p->gradients, run, c->sum), err);
     pt_kernel_args args;
-    common_args(p, run, c->node, &args);
+    common_args(p, run, c->node, /*backward=*/true, &args);
     args.dev_d_out = address(&p->gradients, run, c->d_out);
     pt_status status = PT_OK;
-    if (c->kind == CALL_INPUT) {
+    if (c->kind == CALL_AGAIN) {
+        args.again = true;
+        status = row->forward(p->kernels[c->node], &args, err);
+    } else if (c->kind == CALL_INPUT) {
         for (int j = 0; j < p->nodes[c->node].op.n_inputs; j++)
             args.dev_d_in[j] = address(&p->gradients, run, c->d_in[j]);
         status = row->backward_input(p->kernels[c->node], &args, err);

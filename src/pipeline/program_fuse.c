@@ -7,7 +7,7 @@
  * batch-norm's parameters. Every gradient is then still added up in the order of readers, from the
  * last to the first, if no other reader of x or z stands between the place where it was read and
  * the place where it is read now; else nothing is fused. So no bit depends on what is fused, and a
- * cut may fall anywhere. */
+ * cut may fall anywhere. The nodes of a row are all kept or all recomputed. */
 #include <stdlib.h>
 
 #include "program_internal.h"
@@ -61,10 +61,21 @@ static row find_row(const pt_program *p, int norm)
     return r;
 }
 
+/* Are the values of all its nodes kept, or those of none? */
+static bool is_treated_alike(const pt_program *p, const row *r)
+{
+    const int behind[] = {r->add, r->relu};
+    for (int i = 0; i < 2; i++)
+        if (behind[i] != NOBODY &&
+            pt_program_recomputes(p, behind[i] + 1) != pt_program_recomputes(p, r->norm + 1))
+            return false;
+    return true;
+}
+
 static void fuse(pt_program *p, const row *r)
 {
     const int last = r->relu != NOBODY ? r->relu : r->add;
-    if (last == NOBODY)
+    if (last == NOBODY || !is_treated_alike(p, r))
         return;
     program_node fused = p->nodes[r->norm];
     if (is_read_between(p, fused.inputs[0], r->norm, last))

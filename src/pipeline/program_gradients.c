@@ -1,4 +1,5 @@
-/* The backward's tape: which calls, in which order, on which buffers.
+/* The backward's tape: which calls, in which order, on which buffers. What was not kept is computed
+ * again first (program_recompute.c).
  *
  * Gradients are in single-assignment form. Every call gives fresh storages, except that
  *   - an op that hands its gradient on unchanged (add, flatten) lets its inputs share d_out's, and
@@ -7,11 +8,12 @@
  * which all run after the last input gradient so that gradients leave the stage as early as they
  * can.
  *
- *   time:  0 … gradients that arrive | CALL_INPUT, CALL_ADD … | SEND_GRAD | CALL_WEIGHT …
+ *   time:  0 … gradients that arrive | CALL_AGAIN … | CALL_INPUT, CALL_ADD … | SEND_GRAD |
+ *          CALL_WEIGHT …
  *
  * Where other micro-batches compute between SEND_GRAD and CALL_WEIGHT, scratch is theirs by then:
  * what weight gradients read has a block of its own, one for each micro-batch that waits. All of it
- * is alive when the waiting begins, so nothing in that block shares bytes.                       */
+ * is alive when the waiting begins, so nothing in that block shares bytes. */
 #include <stdlib.h>
 
 #include "program_internal.h"
@@ -34,7 +36,7 @@ static int fresh(tape *t, size_t bytes)
     int s = pt_storages_add(&t->p->gradients, bytes, now(t));
     if (s == NOWHERE || s < t->room)
         return s;
-    int room = t->room ? 2 * t->room : 64;
+    int room = 2 * (s + 1);
     int *wanted = realloc(t->wanted, (size_t)room * sizeof *wanted);
     if (!wanted)
         return NOWHERE;
@@ -60,6 +62,10 @@ static void emit(tape *t, call c)
     if (c.kind == CALL_INPUT)
         for (int j = 0; j < t->p->nodes[c.node].op.n_inputs; j++)
             touch(t, c.d_in[j]);
+    int again[MOST_AGAIN];
+    pt_program_reads_again(t->p, &c, again);
+    for (int i = 0; i < MOST_AGAIN; i++)
+        touch(t, again[i]);
     t->p->calls[t->p->n_calls++] = c;
 }
 
@@ -177,6 +183,7 @@ static pt_status build(tape *t)
 {
     pt_program *p = t->p;
     PT_TRY(arrivals(t));
+    PT_TRY(pt_program_plan_again(p, t->err));
     for (int i = p->spec->end - 1; i >= p->spec->first; i--) {
         bool weight_later = false;
         if (!p->nodes[i].absorbed)
@@ -200,16 +207,25 @@ static pt_status build(tape *t)
     return PT_OK;
 }
 
+static void hold_storage(pt_program *p, int s)
+{
+    storage *held = s == NOWHERE ? NULL : &p->gradients.at[s];
+    if (!held || held->home == IN_HELD)
+        return;
+    held->home = IN_HELD;
+    held->offset = p->held_bytes;
+    p->held_bytes += pt_align_up(held->bytes);
+}
+
 /* Puts what the weight gradients read where it outlives other micro-batches. */
 static void hold(pt_program *p)
 {
     for (int i = p->n_input_calls; i < p->n_calls; i++) {
-        storage *s = &p->gradients.at[p->calls[i].d_out];
-        if (s->home == IN_HELD)
-            continue;
-        s->home = IN_HELD;
-        s->offset = p->held_bytes;
-        p->held_bytes += pt_align_up(s->bytes);
+        int again[MOST_AGAIN];
+        pt_program_reads_again(p, &p->calls[i], again);
+        hold_storage(p, p->calls[i].d_out);
+        for (int j = 0; j < MOST_AGAIN; j++)
+            hold_storage(p, again[j]);
     }
 }
 
@@ -217,7 +233,7 @@ pt_status pt_program_plan_gradients(pt_program *p, size_t *ret_scratch, pt_error
 {
     tape t = {.p = p, .err = err};
     int n_values = p->graph->n_nodes + 1;
-    size_t most = (size_t)(p->spec->end - p->spec->first) * (2 + PT_MAX_INPUTS);
+    size_t most = (size_t)(p->spec->end - p->spec->first) * (3 + PT_MAX_INPUTS);
     p->calls = calloc(most + 1, sizeof *p->calls);
     t.total = malloc((size_t)n_values * sizeof *t.total);
     pt_status status = PT_OK;

@@ -82,7 +82,8 @@ static int values_in(const pt_program *p, int home)
     return n;
 }
 
-/* May node i write over its input? See the rule at the top of program.h. */
+/* May node i write over its input? See the rule at the top of program.h. A layer that will run
+ * again needs its input once more. */
 static bool may_run_in_place(const pt_program *p, int i)
 {
     const pt_kernel *kernel = p->kernels[i];
@@ -92,12 +93,15 @@ static bool may_run_in_place(const pt_program *p, int i)
         return false; /* arrived from elsewhere, or the model's input */
     return readers(p->graph, value) == 1 && !pt_program_sends(p, value) &&
            !(p->kernels[maker]->flags & PT_READS_OUTPUT_FOR_INPUT) &&
-           values_in(p, p->value_at[value]) == 1;
+           values_in(p, p->value_at[value]) == 1 &&
+           (!pt_program_recomputes(p, i + 1) || pt_program_recomputes(p, value));
 }
 
-static bool is_alias(const pt_kernel *kernel)
+/* Has node i no output of its own? One that is kept has, where its input is not. */
+static bool is_alias(const pt_program *p, int i)
 {
-    return (kernel->flags & PT_PASSES_VALUE) != 0;
+    return (p->kernels[i]->flags & PT_PASSES_VALUE) &&
+           (pt_program_recomputes(p, i + 1) || !pt_program_recomputes(p, p->nodes[i].inputs[0]));
 }
 
 /* Gives every value that the stage holds a storage; those that arrive first. */
@@ -115,8 +119,8 @@ static pt_status assign(pt_program *p, pt_error *err)
         if (p->nodes[i].absorbed)
             continue;
         int source = p->value_at[p->nodes[i].inputs[0]];
-        p->aliased[i - p->spec->first] = is_alias(p->kernels[i]);
-        if (is_alias(p->kernels[i]) || may_run_in_place(p, i))
+        p->aliased[i - p->spec->first] = is_alias(p, i);
+        if (is_alias(p, i) || may_run_in_place(p, i))
             p->value_at[i + 1] = source;
         else
             p->value_at[i + 1] = pt_storages_add(&p->values, p->kernels[i]->out->bytes, i);
@@ -127,11 +131,22 @@ static pt_status assign(pt_program *p, pt_error *err)
     return PT_OK;
 }
 
-/* Marks what the backward reads, and until when the rest is read. */
+/* Gives what kernels save a storage. */
+static pt_status assign_saved(pt_program *p, pt_error *err)
+{
+    for (int i = p->spec->first; i < p->spec->end; i++) {
+        int *at = &p->saved_at[i - p->spec->first];
+        size_t bytes = p->kernels[i] ? p->kernels[i]->saved_bytes : 0;
+        *at = bytes > 0 ? pt_storages_add(&p->values, bytes, i) : NOWHERE;
+        if (bytes > 0 && *at == NOWHERE)
+            return pt_fail(err, PT_ENOMEM, "no memory for the plan of a stage");
+    }
+    return PT_OK;
+}
+
+/* Until when is what lies in scratch read? */
 static void find_lifetimes(pt_program *p)
 {
-    const unsigned reads_input = PT_READS_INPUT_FOR_INPUT | PT_READS_INPUT_FOR_WEIGHT;
-    bool train = p->mode == PT_TRAIN;
     for (int i = p->spec->first; i < p->spec->end; i++) {
         const program_node *node = &p->nodes[i];
         if (node->absorbed)
@@ -139,38 +154,39 @@ static void find_lifetimes(pt_program *p)
         for (int j = 0; j < node->op.n_inputs; j++) {
             storage *in = &p->values.at[p->value_at[node->inputs[j]]];
             in->last = i > in->last ? i : in->last;
-            if (train && j == 0 && (p->kernels[i]->flags & reads_input))
-                in->home = IN_STASH;
         }
         storage *out = &p->values.at[p->value_at[i + 1]];
         out->last = i > out->last ? i : out->last;
-        if (train && (p->kernels[i]->flags & PT_READS_OUTPUT_FOR_INPUT))
-            out->home = IN_STASH;
     }
-    /* What leaves, and the predictions, are read when all ops are done; the loss reads the
-     * predictions once more in the backward. */
+    /* What leaves, and the predictions, are read when all ops are done. */
     for (int v = 0; v <= p->graph->n_nodes; v++)
         if (pt_program_holds(p, v) && (pt_program_sends(p, v) || v == p->graph->n_nodes))
             p->values.at[p->value_at[v]].last = p->spec->end;
-    if (train && p->spec->end == p->graph->n_nodes)
-        p->values.at[p->value_at[p->graph->n_nodes]].home = IN_STASH;
+}
+
+/* Puts what the backward will read where it outlives other micro-batches. */
+static void keep(pt_program *p)
+{
+    for (int v = 0; v <= p->graph->n_nodes; v++)
+        if (p->kept[v])
+            p->values.at[p->value_at[v]].home = IN_STASH;
+    for (int i = 0; i < p->spec->end - p->spec->first; i++)
+        if (p->saved_at[i] != NOWHERE && !p->again[i])
+            p->values.at[p->saved_at[i]].home = IN_STASH;
+    for (int i = 0; i < p->values.n; i++)
+        if (p->values.at[i].home == IN_STASH) {
+            p->values.at[i].offset = p->stash_bytes;
+            p->stash_bytes += pt_align_up(p->values.at[i].bytes);
+        }
 }
 
 pt_status pt_program_plan_values(pt_program *p, size_t *ret_scratch, pt_error *err)
 {
     PT_TRY(assign(p, err));
+    PT_TRY(assign_saved(p, err));
     find_lifetimes(p);
-    size_t stash = 0;
-    for (int i = 0; i < p->values.n; i++)
-        if (p->values.at[i].home == IN_STASH) {
-            p->values.at[i].offset = stash;
-            stash += pt_align_up(p->values.at[i].bytes);
-        }
-    for (int i = p->spec->first; i < p->spec->end; i++) {
-        p->saved_at[i - p->spec->first] = stash;
-        if (p->kernels[i])
-            stash += pt_align_up(p->kernels[i]->saved_bytes);
-    }
-    p->stash_bytes = stash;
+    if (p->mode == PT_TRAIN)
+        pt_program_choose_kept(p);
+    keep(p);
     return pt_storages_plan(&p->values, ret_scratch, err);
 }

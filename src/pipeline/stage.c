@@ -12,7 +12,8 @@ static pt_status add_programs(pt_stage *s, const int64_t *sizes, int n, pt_mode 
     for (int i = 0; i < n; i++) {
         const pt_stage_plan *plan = &s->plan;
         PT_TRY(pt_program_new(plan->backend, plan->graph, plan->spec, plan->flat, (int)sizes[i],
-                              mode, /*holds=*/plan->held > 0, &s->programs[s->n_programs], err));
+                              mode, /*holds=*/plan->held > 0, plan->recompute,
+                              &s->programs[s->n_programs], err));
         s->n_programs++;
     }
     return PT_OK;
@@ -189,6 +190,11 @@ pt_weights *pt_stage_weights(pt_stage *stage)
 const pt_flat *pt_stage_flat(const pt_stage *stage)
 {
     return stage->plan.flat;
+}
+
+int pt_stage_ops_again(const pt_stage *s)
+{
+    return s->plan.n_train_sizes > 0 ? pt_program_ops_again(s->programs[0]) : 0;
 }
 
 pt_program_run pt_stage_run(pt_stage *s, const pt_micro_batch *mb)

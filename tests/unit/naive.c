@@ -14,6 +14,7 @@ struct naive {
     pt_layout *input, *plain;
     pt_kernel **kernel; /* [node] */
     void **value;       /* [value] */
+    void **sent;        /* [value]: as the forward left it, once layers run again; or NULL */
     void **saved;       /* [node] */
     void **extra;       /* gradients and sums of the backward that is running */
     int n_extra;
@@ -59,9 +60,10 @@ naive *naive_new(pt_backend *b, const pt_graph *graph, const pt_flat *flat, int 
     *n = (naive){.b = b, .graph = graph, .flat = flat, .samples = samples, .mode = mode};
     n->kernel = calloc(n_values, sizeof(pt_kernel *));
     n->value = calloc(n_values, sizeof *n->value);
+    n->sent = calloc(n_values, sizeof *n->sent);
     n->saved = calloc(n_values, sizeof *n->saved);
     n->total = calloc(n_values, sizeof *n->total);
-    assert_true(n->kernel && n->value && n->saved && n->total);
+    assert_true(n->kernel && n->value && n->sent && n->saved && n->total);
     assert_ok(b->row->plain_layout(b, &graph->input, samples, &n->input, &err), &err);
     assert_ok(b->row->plain_layout(b, &graph->loss.shape, samples, &n->plain, &err), &err);
     n->value[0] = memory(n, n->input->bytes);
@@ -85,12 +87,15 @@ void naive_free(naive *n)
         n->b->row->release(n->kernel[i]);
         n->b->row->dev_free(n->b, n->saved[i]);
     }
-    for (int v = 0; v <= n->graph->n_nodes; v++)
+    for (int v = 0; v <= n->graph->n_nodes; v++) {
         n->b->row->dev_free(n->b, n->value[v]);
+        n->b->row->dev_free(n->b, n->sent[v]);
+    }
     n->b->row->layout_free(n->b, n->input);
     n->b->row->layout_free(n->b, n->plain);
     free(n->kernel);
     free(n->value);
+    free(n->sent);
     free(n->saved);
     free(n->extra);
     free(n->total);
@@ -110,6 +115,21 @@ size_t naive_value_bytes(const naive *n)
     return bytes;
 }
 
+static int stage_of(const naive_run *run, int node)
+{
+    int s = 0;
+    while (s + 1 < run->stages && run->begins[s + 1] <= node)
+        s++;
+    return s;
+}
+
+/* The value as node i sees it. */
+static const void *seen(const naive *n, const naive_run *run, int value, int i)
+{
+    bool crosses = value > 0 && stage_of(run, value - 1) != stage_of(run, i);
+    return crosses && n->sent[value] ? n->sent[value] : n->value[value];
+}
+
 static pt_kernel_args args_of(const naive *n, const naive_run *run, int i)
 {
     const pt_node *node = &n->graph->nodes[i];
@@ -122,7 +142,7 @@ static pt_kernel_args args_of(const naive *n, const naive_run *run, int i)
         .dev_sample = run->sample,
     };
     for (int j = 0; j < node->op.n_inputs; j++)
-        args.dev_in[j] = n->value[node->inputs[j]];
+        args.dev_in[j] = seen(n, run, node->inputs[j], i);
     for (int j = 0; j < n->flat->n_params; j++)
         if (n->flat->params[j].node == i) {
             const pt_flat_tensor *t = &n->flat->params[j];
@@ -171,6 +191,26 @@ static void backward(naive *n, const naive_run *run)
     }
 }
 
+/* On running statistics of its own, for these are updated once. */
+static void compute_again(naive *n, const naive_run *run)
+{
+    pt_error err = {PT_OK, ""};
+    naive_run apart = *run;
+    size_t bytes = n->flat->state_elements * sizeof(float);
+    apart.dev_state = memory(n, bytes);
+    assert_ok(n->b->row->copy(n->b, apart.dev_state, run->dev_state, bytes, &err), &err);
+    for (int v = 0; v <= n->graph->n_nodes; v++) {
+        n->sent[v] = memory(n, layout(n, v)->bytes);
+        assert_ok(n->b->row->copy(n->b, n->sent[v], n->value[v], layout(n, v)->bytes, &err), &err);
+    }
+    for (int i = 0; i + 1 < n->graph->n_nodes; i++) {
+        pt_kernel_args args = args_of(n, &apart, i);
+        if (run->recompute[i])
+            assert_ok(n->b->row->forward(n->kernel[i], &args, &err), &err);
+    }
+    n->b->row->dev_free(n->b, apart.dev_state);
+}
+
 static void read_predictions(naive *n, float *ret_predictions)
 {
     pt_error err = {PT_OK, ""};
@@ -206,7 +246,12 @@ void naive_evaluate(naive *n, const naive_run *run, float *ret_predictions,
     };
     assert_ok(n->b->row->loss(n->b, &n->graph->loss, &loss, &err), &err);
     n->total[last] = loss.dev_d_y;
+    naive_run back = *run;
+    if (run->dev_params_back)
+        back.dev_params = run->dev_params_back;
+    if (n->mode == PT_TRAIN && run->recompute)
+        compute_again(n, &back);
     if (n->mode == PT_TRAIN)
-        backward(n, run);
+        backward(n, &back);
     assert_ok(n->b->row->finish(n->b, &err), &err);
 }

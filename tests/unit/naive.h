@@ -21,6 +21,13 @@ typedef struct naive_run {
     const float *input;   /* host (samples, input) */
     const int32_t *label; /* host */
     float scale;          /* of the loss' gradient */
+    /* Layers that run again before the backward, but for the last one; where stages begin, whose
+     * layers see what their forward was sent, and not what another stage computes again; and the
+     * parameters for all that. NULL: none, or the same. */
+    const bool *recompute; /* [node] */
+    const int *begins;     /* [stage] */
+    int stages;
+    const float *dev_params_back;
 } naive_run;
 
 naive *naive_new(pt_backend *b, const pt_graph *graph, const pt_flat *flat, int samples,

@@ -39,7 +39,7 @@ void rig_parts_open(const rig_problem *p, const pt_stage_spec *specs, int stages
         size_t scratch = 0;
         for (int m = 0; m < BATCHES; m++) {
             assert_ok(pt_program_new(p->b, &p->graph, &specs[s], &at->flat, rig_samples[m], mode,
-                                     holds, &at->program[m], &err),
+                                     holds, p->recompute, &at->program[m], &err),
                       &err);
             assert_ok(pt_program_build(at->program[m], &err), &err);
             at->stash[m] = memory(p, pt_program_stash_bytes(at->program[m]));
@@ -199,6 +199,8 @@ void rig_program_answer(const rig_problem *p, const pt_stage_spec *specs, int st
         if (mode == PT_EVAL)
             loss_of(p, &parts[stages - 1], m, /*train=*/false, &ret_answer->loss[m]);
     }
+    for (int s = 0; s < stages; s++)
+        rig_move_weights(p, &parts[s].flat, parts[s].weights);
     for (int m = 0; m < BATCHES && mode == PT_TRAIN; m++) {
         backward_chain(p, parts, stages, m, &ret_answer->loss[m]);
         if (!holds)
@@ -237,6 +239,7 @@ static void open_stages(const rig_problem *p, const pt_stage_spec *specs, int st
             .n_eval_sizes = 1,
             .slots = BATCHES,
             .held = holds ? BATCHES : 0,
+            .recompute = p->recompute,
             .seed = SEED,
         };
         assert_ok(pt_stage_new(&plan, at->weights, &at->stage, &err), &err);
@@ -317,6 +320,8 @@ void rig_stage_answer(const rig_problem *p, const pt_stage_spec *specs, int stag
     open_stages(p, specs, stages, holds, parts);
     for (int m = 0; m < BATCHES; m++)
         forward_stages(p, parts, stages, m, mbs[m], ret_answer->predictions[m]);
+    for (int s = 0; s < stages; s++)
+        rig_move_weights(p, &parts[s].flat, parts[s].weights);
     for (int m = 0; m < BATCHES; m++)
         backward_stages(p, parts, stages, m, holds, mbs[m], &ret_answer->loss[m]);
     for (int m = 0; m < BATCHES && holds; m++)

@@ -60,7 +60,29 @@ void rig_answer_free(rig_answer *a)
     free(a->state);
 }
 
-/* Parameters that depend on layer and index alone, so that every cut gets the same. */
+/* Parameters that depend on seed, layer and index alone, so that every cut gets the same. */
+static void set_params(const pt_flat *flat, uint64_t seed, pt_weights *w)
+{
+    pt_error err = {PT_OK, ""};
+    for (int i = 0; i < flat->n_params; i++) {
+        const pt_flat_tensor *t = &flat->params[i];
+        float *values = calloc((size_t)t->shape.elements, sizeof *values);
+        assert_non_null(values);
+        pt_rng rng;
+        pt_rng_init(&rng, seed, PT_RNG_CHECK, (uint64_t)t->node, (uint64_t)t->index);
+        for (int64_t e = 0; e < t->shape.elements; e++)
+            values[e] = 0.3f * pt_rng_normal(&rng);
+        assert_ok(pt_weights_set_param(w, i, values, &err), &err);
+        free(values);
+    }
+}
+
+void rig_move_weights(const rig_problem *p, const pt_flat *flat, pt_weights *w)
+{
+    if (p->moves)
+        set_params(flat, SEED + 1, w);
+}
+
 pt_weights *rig_weights(const rig_problem *p, const pt_flat *flat)
 {
     pt_error err = {PT_OK, ""};
@@ -73,17 +95,7 @@ pt_weights *rig_weights(const rig_problem *p, const pt_flat *flat)
         .training = true,
     };
     assert_ok(pt_weights_new(p->b, &spec, &w, &err), &err);
-    for (int i = 0; i < flat->n_params; i++) {
-        const pt_flat_tensor *t = &flat->params[i];
-        float *values = calloc((size_t)t->shape.elements, sizeof *values);
-        assert_non_null(values);
-        pt_rng rng;
-        pt_rng_init(&rng, SEED, PT_RNG_CHECK, (uint64_t)t->node, (uint64_t)t->index);
-        for (int64_t e = 0; e < t->shape.elements; e++)
-            values[e] = 0.3f * pt_rng_normal(&rng);
-        assert_ok(pt_weights_set_param(w, i, values, &err), &err);
-        free(values);
-    }
+    set_params(flat, SEED, w);
     for (int i = 0; i < flat->n_state; i++) {
         const pt_flat_tensor *t = &flat->state[i];
         float *values = calloc((size_t)t->shape.elements, sizeof *values);
@@ -117,7 +129,8 @@ void rig_gather(const rig_problem *p, pt_weights *w, const pt_flat *flat, rig_an
 void rig_naive_answer(const rig_problem *p, pt_mode mode, rig_answer *ret_answer)
 {
     rig_answer_new(p, ret_answer);
-    pt_weights *w = rig_weights(p, &p->whole);
+    pt_weights *w = rig_weights(p, &p->whole), *back = rig_weights(p, &p->whole);
+    rig_move_weights(p, &p->whole, back);
     for (int m = 0; m < BATCHES; m++) {
         naive_run run = {
             .dev_params = pt_weights_now(w).dev_params,
@@ -130,6 +143,10 @@ void rig_naive_answer(const rig_problem *p, pt_mode mode, rig_answer *ret_answer
             .input = p->input[m],
             .label = p->label[m],
             .scale = RIG_SCALE,
+            .recompute = p->recompute,
+            .begins = p->begins,
+            .stages = p->stages,
+            .dev_params_back = pt_weights_now(back).dev_params,
         };
         naive *n = naive_new(p->b, &p->graph, &p->whole, rig_samples[m], mode);
         naive_evaluate(n, &run, ret_answer->predictions[m], &ret_answer->loss[m]);
@@ -137,6 +154,7 @@ void rig_naive_answer(const rig_problem *p, pt_mode mode, rig_answer *ret_answer
     }
     rig_gather(p, w, &p->whole, ret_answer);
     pt_weights_free(w);
+    pt_weights_free(back);
 }
 
 static bool same_bits(const float *a, const float *b, size_t n)

@@ -27,6 +27,10 @@ typedef struct rig_problem {
     float *input[BATCHES];
     int32_t label[BATCHES][MOST_SAMPLES];
     uint32_t sample[BATCHES][MOST_SAMPLES];
+    const bool *recompute; /* [node]: layers whose values are not kept; NULL: none */
+    bool moves;            /* backwards have other weights than forwards … */
+    const int *begins; /* … and what stages sent each other differs from what they recompute */
+    int stages;
 } rig_problem;
 
 /* What comes out; gradient and state lie as rig_problem.whole says. */
@@ -60,6 +64,8 @@ void rig_assert_same(const rig_problem *p, const rig_answer *want, const rig_ans
 
 /* Parameters that depend on layer and index alone, so that every cut gets the same. */
 pt_weights *rig_weights(const rig_problem *p, const pt_flat *flat);
+/* What they are after the forwards of a problem that moves. */
+void rig_move_weights(const rig_problem *p, const pt_flat *flat, pt_weights *w);
 /* Copies a stage's gradient and statistics to their places in the whole network's. */
 void rig_gather(const rig_problem *p, pt_weights *w, const pt_flat *flat, rig_answer *a);
 
