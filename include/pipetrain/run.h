@@ -42,6 +42,7 @@ typedef struct pt_run {
     pt_stage_spec *specs;
     const pt_stage_spec *spec; /* this rank's */
     pt_flat flat;
+    bool *recompute; /* [node]: --recompute; NULL: none */
 
     pt_dataset *train_data, *test_data;
     pt_sampler *train_order, *test_order;

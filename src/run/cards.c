@@ -19,6 +19,7 @@ stage_card pt_reporter_card(const pt_run *run)
         .cost = run->cost,
         .stash_peak = span->facts[run->rank].stash_peak,
         .staleness_max = span->facts[run->rank].staleness_max,
+        .ops_again = pt_stage_ops_again(run->stage),
     };
     snprintf(card.host, sizeof card.host, "%s", run->world ? pt_world_host(run->world) : "here");
     return card;

@@ -106,6 +106,7 @@ void pt_console_start(pt_console *c, const stage_card *cards)
             "  schedule   %s, predict %s, stash %s | batch %lld = %lld x micro-batch %lld\n",
             s->schedule, s->predict, s->stash ? "on" : "off", (long long)s->batch,
             (long long)s->accumulate, (long long)s->micro_batch);
+    pt_reporter_recompute(run, cards, "  recompute  ", c->out);
     pt_optimizer_describe(&optimizer_spec, optimizer, sizeof optimizer);
     fprintf(c->out, "  optimizer  %s%s, lr %g (%s), %s | %lld steps, %lld epochs\n", s->optimizer,
             s->nesterov_last ? " (nesterov on the last stage)" : "", s->lr, s->lr_schedule,

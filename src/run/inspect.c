@@ -74,6 +74,7 @@ static pt_status predict(const pt_run *run, const stage_card *cards, FILE *out, 
     if (status == PT_OK) {
         int64_t steps = run->full.schedule ? run->steps_per_epoch : run->total_steps;
         print_stages(run, cards, simulated, span, out);
+        pt_reporter_recompute(run, cards, "\nrecompute ", out);
         fprintf(out,
                 "\npredicted: %.2f ms a step, %.1f s for %lld steps (stages %s, schedule "
                 "simulated, links free)\n",

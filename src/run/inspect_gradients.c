@@ -197,6 +197,8 @@ static pt_status check_all(prober *p, FILE *out, pt_error *err)
     PT_TRY(load(p, err));
     fprintf(out, "gradients of %s on %lld samples against central differences, bound %.0e:\n",
             run->partition->name, (long long)p->samples, BOUND);
+    stage_card card = pt_reporter_card(run);
+    pt_reporter_recompute(run, &card, "  recompute ", out);
     PT_TRY(backward(p, err));
     for (int i = 0; i < run->flat.n_params; i++)
         PT_TRY(check_param(p, i, out, &bad, err));

@@ -51,6 +51,7 @@ typedef struct stage_card {
     uint64_t predicted_bytes, peak_bytes;
     pt_stage_cost cost; /* of a whole micro-batch: measured once before training, see profile.c */
     int stash_peak, staleness_max;
+    int ops_again; /* that a backward runs again: --recompute */
     char host[64];
 } stage_card;
 stage_card pt_reporter_card(const pt_run *run); /* this rank's */
@@ -59,6 +60,10 @@ pt_status pt_reporter_cards(pt_run *run, stage_card *ret_cards, pt_error *err);
 enum { RANGE_TEXT = 256 };
 const char *pt_reporter_range(const pt_run *run, const stage_card *card, int columns,
                               char text[RANGE_TEXT]);
+
+/* What --recompute comes to, on a line after `label`; nothing where it was not asked for. */
+void pt_reporter_recompute(const pt_run *run, const stage_card *cards, const char *label,
+                           FILE *out);
 
 /* Runs a micro-batch through this rank's stage and times it. Before weights are given: it leaves
  * traces in weights, gradients and running statistics. */

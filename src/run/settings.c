@@ -31,6 +31,7 @@ static pt_settings defaults(void)
         .lr_factor = 0.1,
         .schedule = "async",
         .predict = "msnag",
+        .recompute = "none",
         .backend = "auto",
         .precision = "fp32",
         .p2p = "auto",
@@ -202,6 +203,11 @@ static bool infers(const pt_settings *s)
     return s->infer != NULL;
 }
 
+static bool has_backwards(const pt_settings *s)
+{
+    return !infers(s);
+}
+
 static bool looks(const pt_settings *s)
 {
     return s->check || s->check_gradients;
@@ -266,6 +272,7 @@ static const struct {
     {"beta1", "--optimizer adam, adamw or nadam-async (the others have --momentum)", has_betas},
     {"beta2", "--optimizer adam, adamw or nadam-async", has_betas},
     {"eps", "--optimizer adam, adamw or nadam-async", has_betas},
+    {"recompute", "training, --check or --check-gradients", has_backwards},
     {"clock", "--backend clock", clocks},
     {"clock-out", "training or --check", trains_or_checks},
     {"schedule-out", "training or --check", trains_or_checks},

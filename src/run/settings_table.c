@@ -186,6 +186,11 @@ const pt_option pt_settings_rows[] = {
     INT("in-flight", PIPELINE, in_flight, "K", 0, 1024,
         "So many micro-batches more in flight per link (async): hides slow links, costs staleness "
         "and memory."),
+    TEXT("recompute", PIPELINE, recompute, "LAYERS",
+         "Do not keep what these layers make for the backward, which then runs them again with its "
+         "own weights: less memory where a stage has several micro-batches in flight, for the time "
+         "of their forwards. none, all, or names of layers and blocks, and patterns such as g1.*, "
+         "with commas between."),
     FLAG("blocking-sends", PIPELINE, blocking_sends,
          "Every send waits until it is received (MPI_Issend). Slow; proves that nothing relies on "
          "buffering."),

@@ -328,6 +328,7 @@ pt_stage_plan pt_run_stage_plan(const pt_run *run)
         stage_plan.n_train_sizes = pt_epoch_sizes(&run->epoch_plan, stage_plan.train_sizes);
     if (run->test_plan.samples)
         stage_plan.n_eval_sizes = pt_epoch_sizes(&run->test_plan, stage_plan.eval_sizes);
+    pt_run_plan_recompute(run, &stage_plan);
     return stage_plan;
 }
 
@@ -485,6 +486,7 @@ typedef pt_status (*phase)(pt_run *run, pt_error *err);
 
 /* Up to here a stage can be opened alone, for --check; the rest needs its neighbours. */
 static const phase alone[] = {cut,
+                              pt_run_find_recomputed,
                               open_data,
                               pt_run_plan,
                               open_backend,
@@ -578,6 +580,7 @@ void pt_run_close(pt_run *run)
     pt_dataset_close(run->train_data);
     pt_dataset_close(run->test_data);
     pt_flat_clear(&run->flat);
+    free(run->recompute);
     pt_stage_specs_free(run->specs, run->stages);
     free(run->begins);
     free(run->loaded.missing_names);

@@ -12,6 +12,13 @@ pt_status pt_run_plan(pt_run *run, pt_error *err);
 pt_stage_plan pt_run_stage_plan(const pt_run *run);
 pt_weights_spec pt_run_weights_spec(const pt_run *run);
 
+/* ---- recompute.c ------------------------------------------------------------------------------
+ */
+/* Finds the layers that --recompute names. */
+pt_status pt_run_find_recomputed(pt_run *run, pt_error *err);
+/* Tells the stage of them, where that saves memory. */
+void pt_run_plan_recompute(const pt_run *run, pt_stage_plan *plan);
+
 /* ---- memory.c: two phases, for every rank must learn what fits on all --------------------------
  */
 /* Predicts the bytes and reserves them. A device that lacks them is remembered in `refusal`, with

@@ -37,6 +37,7 @@ static json_t *stage_object(const pt_run *run, const stage_card *card, const sta
     json_object_set_new(object, "staleness_mean", ratio(total->staleness_sum, total->forwards));
     json_object_set_new(object, "staleness_max", json_integer(total->staleness_max));
     json_object_set_new(object, "stash_peak", json_integer(card->stash_peak));
+    json_object_set_new(object, "ops_again", json_integer(card->ops_again));
     json_object_set_new(object, "peak_bytes", json_integer((json_int_t)card->peak_bytes));
     json_object_set_new(object, "predicted_bytes", json_integer((json_int_t)card->predicted_bytes));
     return object;

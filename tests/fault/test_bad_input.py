@@ -249,6 +249,22 @@ ON_THE_COMMAND_LINE = [
     ),
     Case("stash in gpipe", "{}/small.yaml --schedule=gpipe --stash", ["--stash", "async"]),
     Case("in-flight in 1f1b", "{}/small.yaml --schedule=1f1b --in-flight=2", ["async"]),
+    Case(
+        "recompute: no such layer",
+        "{}/small.yaml --recompute=relu1,fc3",
+        ["--recompute", "'fc3'", "did you mean 'fc1'"],
+    ),
+    Case(
+        "recompute: nothing like a layer",
+        "{}/small.yaml --recompute=norm.*",
+        ["--recompute", "'norm.\\*'", "none, all, or", "conv1, relu1, flat, fc1, fc2"],
+    ),
+    Case("recompute: a comma too many", "{}/small.yaml --recompute=conv1,,fc1", ["no layer ''"]),
+    Case(
+        "recompute: what the loss reads",
+        "{}/small.yaml --recompute=fc2",
+        ["--recompute fc2", "loss", "leave --recompute out"],
+    ),
     Case("debug: no such rank", "{}/small.yaml --debug=2", ["--debug=2", "--debug=0"]),
     Case("debug: no rank", "{}/small.yaml --debug=x", ["--debug=x", "--debug=0"]),
     Case("debug: negative", "{}/small.yaml --debug=-1", ["--debug=-1", "--debug=0"]),

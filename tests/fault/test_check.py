@@ -72,6 +72,39 @@ class Check(unittest.TestCase):
                 text = self.check(self.partition, 4, f"--schedule={schedule}")
                 self.assertEqual([row[2] for row in self.stages_of(text)], [0, 0, 0, 0])
 
+    def test_recompute(self):
+        """The line says how many ops run again, and with which weights."""
+        none = r"recompute"
+        again = r"(?m)^recompute {}{}, ops run again in a backward of each stage: {}$"
+        cases = (
+            ("--schedule=gpipe", "none", none),
+            ("--schedule=gpipe", "all", again.format("all", "", "2 5")),
+            ("--schedule=gpipe", "relu?,sum", again.format(r"relu\?,sum", "", "1 2")),
+            ("--schedule=gpipe", "pool, conv2", again.format("pool, conv2", "", r"0 1 \(0: .*\)")),
+            ("--schedule=1f1b", "all", again.format("all", "", r"2 0 \(0: .*\)")),
+            ("--schedule=async", "all", again.format("all", " with the newest weights", "2 0 .*")),
+            ("--stash", "all", again.format("all", " with the weights of the forward", "2 0 .*")),
+        )
+        for schedule, layers, expected in cases:
+            with self.subTest(schedule, layers=layers):
+                text = self.check(
+                    self.partition, 2, schedule, "--backend=ref", "--batch=8", "--micro-batch=2",
+                    f"--recompute={layers}",
+                )
+                test = self.assertNotRegex if layers == "none" else self.assertRegex
+                test(text, expected)
+
+    def test_recompute_by_block(self):
+        path = program.ROOT / "partitions" / "wrn-10-1.yaml"
+        lines = [
+            next(line for line in self.check(
+                path, 1, "--schedule=gpipe", "--dataset=synthetic", "--batch=4", "--micro-batch=2",
+                f"--recompute={layers}",
+            ).splitlines() if line.startswith("recompute")).split(", ops")[1]
+            for layers in ("group1.0", "group1.0.*")
+        ]
+        self.assertEqual(lines[0], lines[1])
+
     def test_columns(self):
         """Cells end where their headings end, and a name is cut between two characters."""
         for length in (1, 26, 27, 28, 29, 40):
@@ -107,6 +140,14 @@ class Check(unittest.TestCase):
                 for name in parameters:
                     self.assertRegex(text, rf"ok +{re.escape(name)} ")
                 self.assertIn(f"all {len(parameters)} parameters agree", text)
+
+    def test_check_gradients_of_recomputed(self):
+        """Even with the one micro-batch that is in flight here."""
+        text = "\n".join(launch.succeed(
+            1, self.partition, "--check-gradients", "--backend=ref", "--batch=4", "--recompute=all"
+        ).out)
+        self.assertRegex(text, r"recompute all, ops run again in a backward of each stage: 7")
+        self.assertIn("parameters agree", text)
 
     # ---- plan-out -----------------------------------------------------------------------------
 

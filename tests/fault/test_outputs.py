@@ -50,7 +50,7 @@ ISSUED_OPTIONS = """help version check stages check-gradients infer weights out 
 SUMMARY = """test_accuracy test_loss train_loss images_per_s steps epochs world schedule predict
     stash wall_s stages""".split()
 STAGE = """rank layers parameters busy_us bubble recv_wait_us send_wait_us staleness_mean
-    staleness_max peak_bytes predicted_bytes""".split()
+    staleness_max ops_again peak_bytes predicted_bytes""".split()
 
 
 def plan():

@@ -89,6 +89,23 @@ class Bits(fake_program.Case):
     def test_bf16(self):
         self.compare_all("bf16")
 
+    def test_recomputed(self):
+        """What is not kept changes no bit, and running statistics are updated once."""
+        runs = ((1, "gpipe", "all"), (2, "1f1b", "bn?,relu?"), (2, "zb-h1", "all"), (4, "gpipe", "all"))
+        for precision, (ranks, schedule, layers) in itertools.product(("fp32", "bf16"), runs):
+            same = {**self.SETTINGS, "precision": precision}
+            alone, losses, *_ = self.train(1, "crossed", {"seed": 1}, schedule="gpipe", **same)
+            for seed in SEEDS:
+                with self.subTest(precision, ranks=ranks, schedule=schedule, seed=seed):
+                    saved, own, stages, _ = self.train(
+                        ranks, "crossed", {"seed": seed}, schedule=schedule, recompute=layers, **same
+                    )
+                    self.assert_same_files(alone, saved)
+                    self.assertEqual(losses, own)
+                    self.assertGreater(stages[0]["ops_again"], 0)
+                    for stage in stages:
+                        self.assertEqual(stage["predicted_bytes"], stage["peak_bytes"])
+
     def test_async(self):
         for ranks, also in (
             (1, {}),

@@ -211,6 +211,16 @@ static void test_zb_h1(tap *t)
     compare_model(t, CHAIN, "schedule=zb-h1 micro-batch=1");
 }
 
+/* Values that are computed again stand beside arriving gradients, or with those that wait; what is
+ * sent may leave from scratch. */
+static void test_recompute(tap *t)
+{
+    compare(t, "schedule=1f1b recompute=all");
+    compare(t, "schedule=async recompute=relu0,bn1,relu1,drop1,sum,pool");
+    compare(t, "schedule=zb-h1 recompute=all micro-batch=1");
+    compare_model(t, CHAIN, "schedule=zb-h1 recompute=all micro-batch=1");
+}
+
 int main(int argc, char **argv)
 {
     static const tap_case cases[] = {
@@ -221,6 +231,7 @@ int main(int argc, char **argv)
         {"1f1b, clipped", test_1f1b},
         {"gpipe, blocking sends", test_gpipe_blocking},
         {"zb-h1, clipped, blocking sends", test_zb_h1},
+        {"layers that are recomputed", test_recompute},
     };
     return tap_main(argc, argv, 1, cases, sizeof cases / sizeof *cases);
 }

@@ -43,6 +43,7 @@ class Options:
     gap_aware: bool = False
     pipemare_dc: float = 0.0
     in_flight: int = 0
+    recompute: bool = False  # all layers
 
 
 @dataclasses.dataclass
@@ -302,6 +303,9 @@ class Stage:
             weights = [now - self.delay * move for now, move in zip(self.weights, self.drift)]
         inputs = self.inputs.pop(m)
         self.gathered += 1
+        if options.recompute:  # from what came in, with the weights that this backward reads
+            for layer in range(1, len(weights)):
+                inputs[layer] = [weights[layer - 1] * value for value in inputs[layer - 1]]
         for layer in reversed(range(len(weights))):
             gradient = sum(g * value for g, value in zip(gradients, inputs[layer]))
             if options.gap_aware:

@@ -62,6 +62,8 @@ VARIANTS = {
     "2bw": async_reference.Options(two_versions=True),
     "nadam-async": adam("nadam-async", decay=0.1),
     "nesterov": async_reference.Options(optimizer="nesterov"),
+    "recomputed none": async_reference.Options(recompute=True),
+    "recomputed msnag": async_reference.Options(predict="msnag", recompute=True),
     **{
         f"{optimizer} {predict}": adam(optimizer, decay=0.1, predict=predict)
         for optimizer in ("adam", "adamw")
@@ -122,6 +124,7 @@ train:
   stash: {"on" if options.stash else "off"}
   gap-aware: {"on" if options.gap_aware else "off"}
   in-flight: {options.in_flight}
+  recompute: {"all" if options.recompute else "none"}
   shuffle: off
   eval-every: 0
   threads: 1
@@ -204,6 +207,30 @@ class Async(unittest.TestCase):
     def test_whole_epochs(self):
         options = async_reference.Options(batch=BATCH, micro_batch=3, predict="msnag")
         self.compare(4, options, 20, epochs=2)
+
+    def test_recomputed(self):
+        for stages, per_step, predict, stash in itertools.product(
+            (2, 4), (1, 2), ("none", "msnag"), (False, True)
+        ):
+            options = async_reference.Options(
+                batch=BATCH,
+                micro_batch=BATCH // per_step,
+                predict=predict,
+                stash=stash,
+                recompute=True,
+            )
+            with self.subTest(stages=stages, per_step=per_step, predict=predict, stash=stash):
+                self.compare(stages, options, STEPS)
+
+    def test_recomputed_with_the_rest(self):
+        for options in (
+            async_reference.Options(batch=BATCH, micro_batch=2, two_versions=True),
+            async_reference.Options(batch=BATCH, micro_batch=2, predict="msnag", in_flight=2),
+            adam("adamw", decay=0.1, predict="msnag"),
+        ):
+            with self.subTest(options=options):
+                recomputed = dataclasses.replace(options, recompute=True)
+                self.compare(3, recomputed, STEPS)
 
     def test_adam(self):
         for optimizer, decay, predict, stages in itertools.product(

@@ -129,6 +129,8 @@ class Memory(unittest.TestCase):
             {"predict": "aggmsnag", "stash": True},
             {"in_flight": 2},
             {"schedule": "gpipe"},
+            {"schedule": "gpipe", "recompute": "all"},
+            {"schedule": "zb-h1", "recompute": "relu1,conv2,sum,cat"},
             {"eval_every": 0},
             {"momentum": 0},
         )

@@ -166,6 +166,7 @@ static void test_commands_that_lack_something(void **state)
         {"", "--infer test --weights w", "--out"},
         {"", "--weights w", "--init"},
         {"", "--out o.csv", "--infer"},
+        {"", "--infer test --weights w --out o.csv --recompute all", "--recompute"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         pt_error err = {PT_OK, ""};
