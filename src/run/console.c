@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "pipetrain/clock.h"
+#include "settings_rules.h"
 
 enum { LINES_PER_EPOCH = 10, BAR_WIDTH = 24, RANGE_COLUMNS = 34 };
 static const int64_t BAR_NS = 200000000; /* a bar is redrawn at most five times a second */
@@ -85,13 +86,14 @@ void pt_console_start(pt_console *c, const stage_card *cards)
 {
     const pt_run *run = c->run;
     const pt_settings *s = run->settings;
-    char backend[128], world[128], optimizer[128];
+    char backend[128], world[128], optimizer[128], rules[256];
     pt_optimizer_spec optimizer_spec = pt_config_optimizer(s);
     pt_error ignored = {PT_OK, ""};
     int64_t parameters =
         pt_graph_parameters(&run->partition->graph, 0, run->partition->graph.n_nodes);
     run->backend->row->describe(run->backend, backend, sizeof backend);
     pt_world_describe(run->world, world, sizeof world);
+    pt_rules_describe(run->config, rules, sizeof rules);
     fprintf(c->out, "pipetrain " PT_VERSION " | %s | %s\n", world, backend);
     fprintf(c->out, "  model      %s: %lld parameters in %d layers, %d stage%s (%s)\n",
             run->partition->name, (long long)parameters, run->partition->graph.n_nodes, run->stages,
@@ -103,8 +105,8 @@ void pt_console_start(pt_console *c, const stage_card *cards)
             (long long)run->epoch_plan.samples,
             (long long)(run->test_data ? pt_dataset_count(run->test_data) : 0), (long long)s->seed);
     fprintf(c->out,
-            "  schedule   %s, predict %s, stash %s | batch %lld = %lld x micro-batch %lld\n",
-            s->schedule, s->predict, s->stash ? "on" : "off", (long long)s->batch,
+            "  schedule   %s, predict %s, stash %s%s | batch %lld = %lld x micro-batch %lld\n",
+            s->schedule, s->predict, s->stash ? "on" : "off", rules, (long long)s->batch,
             (long long)s->accumulate, (long long)s->micro_batch);
     pt_reporter_recompute(run, cards, "  recompute  ", c->out);
     pt_optimizer_describe(&optimizer_spec, optimizer, sizeof optimizer);

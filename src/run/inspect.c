@@ -6,6 +6,7 @@
 
 #include "clock_times.h"
 #include "reporter.h"
+#include "settings_rules.h"
 
 enum { GRID_COLUMNS = 100, GRID_MICRO_BATCHES = 12, RANGE_COLUMNS = 30 };
 
@@ -98,8 +99,10 @@ pt_status pt_check(const pt_config *config, const pt_partition *partition, int s
     if (status == PT_OK)
         status = pt_run_open_alone(config, partition, stages, /*rank=*/0, &run, err);
     if (status == PT_OK) {
-        fprintf(out, "%s: %s, predict %s, stash %s, %d stages (%s), batch %lld = %lld x %lld\n\n",
-                partition->name, s->schedule, s->predict, s->stash ? "on" : "off", stages,
+        char rules[256];
+        pt_rules_describe(config, rules, sizeof rules);
+        fprintf(out, "%s: %s, predict %s, stash %s%s, %d stages (%s), batch %lld = %lld x %lld\n\n",
+                partition->name, s->schedule, s->predict, s->stash ? "on" : "off", rules, stages,
                 run->cut_was_planned ? "cut by the planner" : "cut as the file says",
                 (long long)s->batch, (long long)s->accumulate, (long long)s->micro_batch);
         status = draw(run, out, err);

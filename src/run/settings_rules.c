@@ -268,3 +268,16 @@ pt_status pt_rules_accept(const pt_settings *s, const pt_rules_facts *facts, pt_
                        s->schedule);
     return row->accepts(row, &optimizer, facts->staleness, err);
 }
+
+void pt_rules_describe(const pt_config *config, char *text, size_t size)
+{
+    static const feature shown[] = {TWO_VERSIONS, GAP_AWARE, PIPEMARE_LR, PIPEMARE_DC};
+    size_t used = 0;
+    text[0] = 0;
+    for (size_t i = 0; i < sizeof shown / sizeof shown[0] && used < size; i++) {
+        char one[MOST_TEXT];
+        if (features[shown[i]].is_on(&config->settings))
+            used += (size_t)snprintf(text + used, size - used, ", %s",
+                                     said(config, shown[i], one, sizeof one) + strlen("--"));
+    }
+}

@@ -19,4 +19,7 @@ typedef struct pt_rules_facts {
 /* PT_EINPUT: a rule does not fit so much lateness: why, and what to write instead. */
 pt_status pt_rules_accept(const pt_settings *settings, const pt_rules_facts *facts, pt_error *err);
 
+/* ", gap-aware, pipemare-lr 2": the rules that are on beside prediction and stash, for people. */
+void pt_rules_describe(const pt_config *config, char *text, size_t size);
+
 #endif

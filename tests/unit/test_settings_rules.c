@@ -1,6 +1,7 @@
 /* Which settings go together, however they are said, and what gives way to what. */
 #include <string.h>
 
+#include "../../src/run/settings_rules.h"
 #include "settings_rig.h"
 #include "suite.h"
 
@@ -199,6 +200,31 @@ static void test_what_stays_when_nothing_is_in_its_way(void **state)
     pt_config_clear(&config);
 }
 
+static void test_what_a_run_says_of_its_rules(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line, *want;
+    } rows[] = {
+        {"", ""},
+        {"--stash --predict msnag", ""}, /* said beside it */
+        {"--gap-aware --pipemare-lr 2", ", gap-aware, pipemare-lr 2"},
+        {"--2bw", ", 2bw"},
+        {"--pipemare-dc 0.135", ", pipemare-dc 0.135"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        pt_error err = {PT_OK, ""};
+        pt_config config;
+        char text[MOST_TEXT], short_text[8];
+        assert_ok(settings_settle(&config, "", rows[i].line, &err), &err);
+        pt_rules_describe(&config, text, sizeof text);
+        assert_string_equal(text, rows[i].want);
+        pt_rules_describe(&config, short_text, sizeof short_text); /* cut, and no further */
+        assert_memory_equal(short_text, rows[i].want, strlen(short_text));
+        pt_config_clear(&config);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -207,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_what_has_a_meaning),
         cmocka_unit_test(test_predictions),
         cmocka_unit_test(test_what_stays_when_nothing_is_in_its_way),
+        cmocka_unit_test(test_what_a_run_says_of_its_rules),
     };
     return cmocka_run_group_tests_name("settings-rules", tests, NULL, NULL);
 }
