@@ -27,9 +27,10 @@ typedef struct pt_lr_spec {
     double floor; /* cosine: lowest rate, as a fraction of base */
     /* A late stage begins slowly (PipeMare, Yang et al., MLSys 2021, T1): step t has the rate
      * divided by delay^(1 - min(t/fade, 1)). No more than 1 update late, or fade 0: nothing is
-     * divided. */
+     * divided. t counts from the first step that may be late: those before are not divided. */
     double delay;
     int64_t fade; /* steps */
+    int64_t first_late;
 } pt_lr_spec;
 
 const char *const *pt_lr_names(void);

@@ -51,7 +51,8 @@ typedef struct pt_run {
     pt_lr_spec lr;
     pt_augmentation augmentation;
 
-    pt_span full, last; /* a whole epoch; the shorter last one, if --steps ends inside an epoch */
+    pt_span sync;       /* one of --sync-epochs */
+    pt_span full, last; /* any other; the shorter last one, if --steps ends inside an epoch */
     pt_span test;
     pt_backend *backend;
     pt_stage_cost *clock_costs;  /* --clock: of every stage; else NULL */
@@ -98,5 +99,7 @@ pt_status pt_span_new(const pt_schedule_spec *spec, const pt_own_lists *own, pt_
 /* Forward only. */
 pt_status pt_span_infer(int stages, int n, pt_span *ret_span, pt_error *err);
 void pt_span_clear(pt_span *span); /* cleared or zeroed is fine */
+/* "async", or "1f1b for 2 epochs, then async": for people. Returns `text`. */
+const char *pt_run_schedule_text(const pt_settings *settings, char *text, size_t size);
 
 #endif

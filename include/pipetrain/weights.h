@@ -33,7 +33,8 @@ typedef struct pt_weights_spec {
     int versions; /* stash: contents alive at most: from the checker, the versions, or (predicting:
                      one version may be foreseen from several distances) the micro-batches */
     /* PipeDream-2BW (Narayanan et al., ICML 2021): step t reads version max(t-1, 0) in both passes,
-     * on every stage; no forward may be more than one update late. Not with stash or prediction. */
+     * on every stage; no forward may be more than one update late. Not with stash or prediction.
+     * Steps before the lr's first_late read the newest version, and so does that step. */
     bool two_versions;
     /* Gap-aware (Barkai et al., ICLR 2020): a gradient counts less the further the weights have
      * gone since its forward. Keeps `versions` too, with or without stash. sgd or nesterov; not

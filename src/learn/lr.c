@@ -67,7 +67,8 @@ static double of_schedule(const pt_lr_spec *spec, int64_t step)
 double pt_lr_at(const pt_lr_spec *spec, int64_t step)
 {
     double rate = of_schedule(spec, step);
-    if (step >= spec->fade || !(spec->delay > 1))
+    int64_t t = step - spec->first_late;
+    if (t < 0 || t >= spec->fade || !(spec->delay > 1))
         return rate;
-    return rate / pow(spec->delay, 1 - (double)step / (double)spec->fade);
+    return rate / pow(spec->delay, 1 - (double)t / (double)spec->fade);
 }

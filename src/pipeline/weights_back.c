@@ -50,7 +50,7 @@ pt_status pt_weights_back_after(pt_weights *w, pt_error *err)
 
 pt_weight_set pt_weights_back(const pt_weights *w)
 {
-    if (!w->back || w->back_from != w->content)
+    if (!w->back || w->back_from != w->content || w->updates < w->spec.lr.first_late)
         return pt_weights_now(w);
     return (pt_weight_set){w->back, w->back_content, w->updates, /*stash_slot=*/-1};
 }

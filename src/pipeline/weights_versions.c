@@ -125,7 +125,7 @@ static pt_status stashed_set(pt_weights *w, int staleness, pt_weight_set *ret_se
 /* What step t reads on the way there, `updates` steps done. */
 static pt_weight_set version_before(const pt_weights *w, int64_t t)
 {
-    if (t == 0 || t > w->updates)
+    if (t <= w->spec.lr.first_late || t > w->updates)
         return pt_weights_now(w);
     return (pt_weight_set){w->previous, w->previous_content, t - 1, /*stash_slot=*/-1};
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "reporter.h"
+#include "setup.h"
 
 stage_card pt_reporter_card(const pt_run *run)
 {
@@ -17,7 +18,7 @@ stage_card pt_reporter_card(const pt_run *run)
         .predicted_bytes = run->predicted_bytes,
         .peak_bytes = most,
         .cost = run->cost,
-        .stash_peak = span->facts[run->rank].stash_peak,
+        .stash_peak = pt_run_peak(run, PT_PEAK_STASH),
         .staleness_max = span->facts[run->rank].staleness_max,
         .ops_again = pt_stage_ops_again(run->stage),
     };

@@ -72,6 +72,11 @@ static const char *bytes_text(uint64_t bytes, char text[32])
     return text;
 }
 
+static bool has_an_epoch(const pt_run *run)
+{
+    return run->total_steps >= run->steps_per_epoch;
+}
+
 static void print_stage(pt_console *c, const stage_card *card)
 {
     char range[RANGE_TEXT], memory[32];
@@ -86,7 +91,7 @@ void pt_console_start(pt_console *c, const stage_card *cards)
 {
     const pt_run *run = c->run;
     const pt_settings *s = run->settings;
-    char backend[128], world[128], optimizer[128], rules[256];
+    char backend[128], world[128], optimizer[128], schedule[128], rules[256];
     pt_optimizer_spec optimizer_spec = pt_config_optimizer(s);
     pt_error ignored = {PT_OK, ""};
     int64_t parameters =
@@ -106,8 +111,8 @@ void pt_console_start(pt_console *c, const stage_card *cards)
             (long long)(run->test_data ? pt_dataset_count(run->test_data) : 0), (long long)s->seed);
     fprintf(c->out,
             "  schedule   %s, predict %s, stash %s%s | batch %lld = %lld x micro-batch %lld\n",
-            s->schedule, s->predict, s->stash ? "on" : "off", rules, (long long)s->batch,
-            (long long)s->accumulate, (long long)s->micro_batch);
+            pt_run_schedule_text(s, schedule, sizeof schedule), s->predict, s->stash ? "on" : "off",
+            rules, (long long)s->batch, (long long)s->accumulate, (long long)s->micro_batch);
     pt_reporter_recompute(run, cards, "  recompute  ", c->out);
     pt_optimizer_describe(&optimizer_spec, optimizer, sizeof optimizer);
     fprintf(c->out, "  optimizer  %s%s, lr %g (%s), %s | %lld steps, %lld epochs\n", s->optimizer,
@@ -125,7 +130,7 @@ void pt_console_start(pt_console *c, const stage_card *cards)
     if (pt_predict_epoch_us(run, cards, &c->predicted_epoch_us, &ignored) == PT_OK)
         fprintf(c->out, "  predicted  %.1f s %s (%s stages, simulated schedule)\n",
                 c->predicted_epoch_us / 1e6,
-                run->full.schedule ? "an epoch" : "for these steps, less than an epoch",
+                has_an_epoch(run) ? "an epoch" : "for these steps, less than an epoch",
                 run->clock_costs ? "stated" : "profiled");
     fflush(c->out);
     c->start_ns = c->line_ns = pt_clock_ns();
@@ -224,7 +229,7 @@ void pt_console_finish(pt_console *c, const run_totals *totals)
     fprintf(c->out, "done: %lld steps, %lld epochs in %.1f s of training, %.0f img/s",
             (long long)totals->steps, (long long)totals->epochs, train_s,
             train_s > 0 ? (double)totals->samples / train_s : 0.0);
-    if (c->predicted_epoch_us > 0 && c->run->full.schedule)
+    if (c->predicted_epoch_us > 0 && has_an_epoch(c->run))
         fprintf(c->out, " | an epoch took %.1f s, %.1f s were predicted",
                 train_s * (double)c->run->steps_per_epoch / (double)totals->steps,
                 c->predicted_epoch_us / 1e6);

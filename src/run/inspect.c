@@ -91,6 +91,7 @@ pt_status pt_check(const pt_config *config, const pt_partition *partition, int s
                    pt_error *err)
 {
     const pt_settings *s = &config->settings;
+    char schedule[128];
     pt_run *run = NULL;
     stage_card *cards = calloc((size_t)stages, sizeof *cards);
     if (!cards)
@@ -102,7 +103,8 @@ pt_status pt_check(const pt_config *config, const pt_partition *partition, int s
         char rules[256];
         pt_rules_describe(config, rules, sizeof rules);
         fprintf(out, "%s: %s, predict %s, stash %s%s, %d stages (%s), batch %lld = %lld x %lld\n\n",
-                partition->name, s->schedule, s->predict, s->stash ? "on" : "off", rules, stages,
+                partition->name, pt_run_schedule_text(s, schedule, sizeof schedule), s->predict,
+                s->stash ? "on" : "off", rules, stages,
                 run->cut_was_planned ? "cut by the planner" : "cut as the file says",
                 (long long)s->batch, (long long)s->accumulate, (long long)s->micro_batch);
         status = draw(run, out, err);

@@ -132,18 +132,38 @@ pt_status pt_profile_stage(pt_run *run, pt_stage_cost *ret_cost, pt_error *err)
     return status;
 }
 
+static pt_status simulate(const pt_span *span, const pt_stage_cost *costs, double *ret_us,
+                          pt_error *err)
+{
+    return pt_schedule_simulate(span->schedule, costs, pt_schedule_slots(&span->schedule->spec),
+                                NULL, NULL, NULL, ret_us, err);
+}
+
+/* The mean of all whole epochs, some of which may be synchronous. */
+static pt_status mean_epoch(const pt_run *run, const pt_stage_cost *costs, double *ret_us,
+                            pt_error *err)
+{
+    int64_t whole = run->total_steps / run->steps_per_epoch, sync = run->settings->sync_epochs;
+    double us = 0, sync_us = 0;
+    if (whole == 0)
+        return simulate(&run->last, costs, ret_us, err);
+    if (sync > 0)
+        PT_TRY(simulate(&run->sync, costs, &sync_us, err));
+    if (whole > sync)
+        PT_TRY(simulate(&run->full, costs, &us, err));
+    *ret_us = ((double)sync * sync_us + (double)(whole - sync) * us) / (double)whole;
+    return PT_OK;
+}
+
 pt_status pt_predict_epoch_us(const pt_run *run, const stage_card *cards, double *ret_us,
                               pt_error *err)
 {
-    const pt_span *span = run->full.schedule ? &run->full : &run->last;
     pt_stage_cost *costs = calloc((size_t)run->stages, sizeof *costs);
     if (!costs)
         return pt_fail(err, PT_ENOMEM, "no memory for a prediction");
     for (int i = 0; i < run->stages; i++)
         costs[i] = cards[i].cost;
-    pt_status status =
-        pt_schedule_simulate(span->schedule, costs, pt_schedule_slots(&span->schedule->spec), NULL,
-                             NULL, NULL, ret_us, err);
+    pt_status status = mean_epoch(run, costs, ret_us, err);
     free(costs);
     return status;
 }

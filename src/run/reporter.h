@@ -68,8 +68,8 @@ void pt_reporter_recompute(const pt_run *run, const stage_card *cards, const cha
 /* Runs a micro-batch through this rank's stage and times it. Before weights are given: it leaves
  * traces in weights, gradients and running statistics. */
 pt_status pt_profile_stage(pt_run *run, pt_stage_cost *ret_cost, pt_error *err);
-/* Time of a whole epoch, or of all steps where they are fewer, by the simulator from the cards of
- * all ranks; µs. Rank 0. */
+/* Time of a whole epoch (the mean, where some are synchronous), or of all steps where they are
+ * fewer, by the simulator from the cards of all ranks; µs. Rank 0. */
 pt_status pt_predict_epoch_us(const pt_run *run, const stage_card *cards, double *ret_us,
                               pt_error *err);
 

@@ -276,6 +276,7 @@ static const struct {
     {"clock", "--backend clock", clocks},
     {"clock-out", "training or --check", trains_or_checks},
     {"schedule-out", "training or --check", trains_or_checks},
+    {"sync-epochs", "training or --check", trains_or_checks},
     {"milestones", "--lr-schedule milestones", has_milestones},
     {"lr-factor", "--lr-schedule milestones", has_milestones},
     {"lr-floor", "--lr-schedule cosine", is_cosine},

@@ -63,6 +63,11 @@ static bool corrects_backwards(const pt_settings *s)
     return s->pipemare_dc > 0;
 }
 
+static bool begins_synchronously(const pt_settings *s)
+{
+    return s->sync_epochs > 0;
+}
+
 static bool is_nesterov_last(const pt_settings *s)
 {
     return s->nesterov_last;
@@ -101,6 +106,7 @@ static bool is_further_in_flight(const pt_settings *s)
     ROW(GAP_AWARE, "gap-aware", is_gap_aware)                                                      \
     ROW(PIPEMARE_LR, "pipemare-lr", slows_late_stages)                                             \
     ROW(PIPEMARE_DC, "pipemare-dc", corrects_backwards)                                            \
+    ROW(SYNC_EPOCHS, "sync-epochs", begins_synchronously)                                          \
     ROW(NESTEROV_LAST, "nesterov-last", is_nesterov_last)                                          \
     ROW(NOT_SGD, "optimizer", is_not_sgd)                                                          \
     ROW(NO_VELOCITY, "optimizer", has_no_velocity)                                                 \
@@ -142,6 +148,9 @@ static const struct {
      "write --schedule async, or leave --pipemare-lr out"},
     {PIPEMARE_DC, SYNCHRONOUS, IF_NOT_ASKED_HERE, "it is for late backwards, and none is late",
      "write --schedule async, or leave --pipemare-dc out"},
+    {SYNC_EPOCHS, SYNCHRONOUS, IF_NOT_ASKED_HERE,
+     "they come before asynchronous ones, and all are synchronous",
+     "write --schedule async, or leave --sync-epochs out"},
     {NESTEROV_LAST, SYNCHRONOUS, NEVER,
      "it is for the last stage of an asynchronous run, where alone nothing is late",
      "write --schedule async --optimizer sgd, or leave --nesterov-last out"},
@@ -209,6 +218,7 @@ static pt_status switch_off(pt_settings *s, feature f, pt_error *err)
     s->gap_aware = s->gap_aware && f != GAP_AWARE;
     s->pipemare_lr = f == PIPEMARE_LR ? 0 : s->pipemare_lr;
     s->pipemare_dc = f == PIPEMARE_DC ? 0 : s->pipemare_dc;
+    s->sync_epochs = f == SYNC_EPOCHS ? 0 : s->sync_epochs;
     if (f != PREDICTION)
         return PT_OK;
     free(s->predict);

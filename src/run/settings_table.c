@@ -191,6 +191,9 @@ const pt_option pt_settings_rows[] = {
          "own weights: less memory where a stage has several micro-batches in flight, for the time "
          "of their forwards. none, all, or names of layers and blocks, and patterns such as g1.*, "
          "with commas between."),
+    INT("sync-epochs", PIPELINE, sync_epochs, "E", 0, 1e9,
+        "The first E epochs run 1f1b, where nothing is late, and async begins after them. "
+        "--pipemare-lr then counts from there, and --2bw has its second version from there."),
     FLAG("blocking-sends", PIPELINE, blocking_sends,
          "Every send waits until it is received (MPI_Issend). Slow; proves that nothing relies on "
          "buffering."),

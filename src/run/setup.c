@@ -175,7 +175,8 @@ pt_status pt_run_plan(pt_run *run, pt_error *err)
     };
     int64_t rest = run->total_steps % run->steps_per_epoch;
     PT_TRY(check_own_lists(run, err));
-    if (run->total_steps >= run->steps_per_epoch) {
+    PT_TRY(pt_run_plan_sync(run, &spec, err));
+    if (run->total_steps - s->sync_epochs * run->steps_per_epoch >= run->steps_per_epoch) {
         spec.micro_batches = (int)pt_epoch_micro_batches(&run->epoch_plan);
         PT_TRY(pt_span_new(&spec, s->own_lists, &run->full, err));
     }
@@ -184,25 +185,6 @@ pt_status pt_run_plan(pt_run *run, pt_error *err)
         PT_TRY(pt_span_new(&spec, s->own_lists, &run->last, err));
     }
     return accept_staleness(run, err);
-}
-
-typedef enum peak_kind { PEAK_STASH, PEAK_VERSIONS, PEAK_HELD } peak_kind;
-
-static int peak(const pt_run *run, peak_kind kind)
-{
-    int most = kind == PEAK_HELD ? 0 : 1;
-    const pt_span *spans[] = {&run->full, &run->last};
-    for (int i = 0; i < 2; i++) {
-        if (!spans[i]->facts)
-            continue;
-        const pt_schedule_rank *facts = &spans[i]->facts[run->rank];
-        const int of[] = {[PEAK_STASH] = facts->stash_peak,
-                          [PEAK_VERSIONS] = facts->versions_peak,
-                          [PEAK_HELD] = facts->held_peak};
-        int n = of[kind];
-        most = n > most ? n : most;
-    }
-    return most;
 }
 
 static pt_precision precision(const char *name)
@@ -292,6 +274,7 @@ pt_weights_spec pt_run_weights_spec(const pt_run *run)
         optimizer.name = "nesterov";
     lr.delay = delay(run);
     lr.fade = (int64_t)llround(s->pipemare_lr * (double)run->steps_per_epoch);
+    lr.first_late = s->sync_epochs * run->steps_per_epoch;
     return (pt_weights_spec){
         .flat = &run->flat,
         .optimizer = optimizer,
@@ -302,7 +285,7 @@ pt_weights_spec pt_run_weights_spec(const pt_run *run)
         .correction = {.delay = delay(run), .decay = s->pipemare_dc},
         .gap_aware = s->gap_aware && delay(run) > 0,
         .per_step = run->epoch_plan.samples ? (int)pt_epoch_per_step(&run->epoch_plan) : 0,
-        .versions = peak(run, predicts ? PEAK_STASH : PEAK_VERSIONS),
+        .versions = pt_run_peak(run, predicts ? PT_PEAK_STASH : PT_PEAK_VERSIONS),
         .training = !s->infer,
     };
 }
@@ -319,8 +302,8 @@ pt_stage_plan pt_run_stage_plan(const pt_run *run)
         .graph = &run->partition->graph,
         .spec = run->spec,
         .flat = &run->flat,
-        .slots = peak(run, PEAK_STASH),
-        .held = peak(run, PEAK_HELD),
+        .slots = pt_run_peak(run, PT_PEAK_STASH),
+        .held = pt_run_peak(run, PT_PEAK_HELD),
         .device_link_slots = run->device_links ? link_slots(run) : 0,
         .seed = (uint64_t)run->settings->seed,
     };
@@ -454,7 +437,7 @@ static pt_status open_engine(pt_run *run, pt_error *err)
         .fail_at_update = s->fail_at == run->rank,
         .device_links = run->device_links,
         .link_slots = link_slots(run),
-        .slots = peak(run, PEAK_STASH),
+        .slots = pt_run_peak(run, PT_PEAK_STASH),
         .largest_samples = train[0] > test[0] ? train[0] : test[0],
         .most_micro_batches =
             run->epoch_plan.samples ? pt_epoch_micro_batches(&run->epoch_plan) : 0,
@@ -572,6 +555,7 @@ void pt_run_close(pt_run *run)
         run->backend->row->close(run->backend);
     free(run->clock_costs);
     free(run->clock_layers);
+    pt_span_clear(&run->sync);
     pt_span_clear(&run->full);
     pt_span_clear(&run->last);
     pt_span_clear(&run->test);

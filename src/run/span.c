@@ -5,9 +5,12 @@
 
 #include "pipetrain/planner.h"
 #include "pipetrain/run.h"
+#include "setup.h"
 
 /* How many operations one CPU core does in the time it moves one byte; see planner.h. */
 static const double FLOPS_PER_BYTE = 8;
+
+static const char SYNC_SCHEDULE[] = "1f1b"; /* of --sync-epochs */
 
 pt_status pt_run_choose_cut(const pt_partition *partition, int stages, int *begins,
                             bool *ret_planned, pt_error *err)
@@ -62,6 +65,59 @@ pt_status pt_span_new(const pt_schedule_spec *spec, const pt_own_lists *own, pt_
     PT_TRY(own ? pt_own_lists_generate(own, spec, &schedule, err)
                : pt_schedule_generate(spec, &schedule, err));
     return prove(schedule, ret_span, err);
+}
+
+pt_status pt_run_plan_sync(pt_run *run, const pt_schedule_spec *spec, pt_error *err)
+{
+    int64_t epochs = run->settings->sync_epochs;
+    pt_schedule_spec sync = *spec;
+    if (epochs == 0)
+        return PT_OK;
+    if (epochs >= run->epochs)
+        return pt_fail(err, PT_EINPUT,
+                       "--sync-epochs %lld: this run has %lld epoch%s, and none would be "
+                       "asynchronous; write fewer, more --epochs, or --schedule %s",
+                       (long long)epochs, (long long)run->epochs, run->epochs == 1 ? "" : "s",
+                       SYNC_SCHEDULE);
+    sync.name = SYNC_SCHEDULE;
+    sync.in_flight = 0;
+    sync.micro_batches = (int)pt_epoch_micro_batches(&run->epoch_plan);
+    return pt_span_new(&sync, /*own=*/NULL, &run->sync, err);
+}
+
+static int peak_of(const pt_schedule_rank *facts, pt_run_peak_of what)
+{
+    switch (what) {
+    case PT_PEAK_STASH:
+        return facts->stash_peak;
+    case PT_PEAK_VERSIONS:
+        return facts->versions_peak;
+    case PT_PEAK_HELD:
+        break;
+    }
+    return facts->held_peak;
+}
+
+int pt_run_peak(const pt_run *run, pt_run_peak_of what)
+{
+    const pt_span *spans[] = {&run->sync, &run->full, &run->last};
+    int most = what == PT_PEAK_HELD ? 0 : 1;
+    for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
+        int n = spans[i]->facts ? peak_of(&spans[i]->facts[run->rank], what) : 0;
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+const char *pt_run_schedule_text(const pt_settings *s, char *text, size_t size)
+{
+    long long n = (long long)s->sync_epochs;
+    if (n > 0)
+        snprintf(text, size, "%s for %lld epoch%s, then %s", SYNC_SCHEDULE, n, n == 1 ? "" : "s",
+                 s->schedule);
+    else
+        snprintf(text, size, "%s", s->schedule);
+    return text;
 }
 
 pt_status pt_run_write_schedule(const pt_run *run, pt_error *err)

@@ -63,6 +63,7 @@ static json_t *summary_object(const pt_run *run, const run_totals *totals, const
     json_object_set_new(object, "world", json_integer(run->stages));
     json_object_set_new(object, "model", json_string(run->partition->name));
     json_object_set_new(object, "schedule", json_string(s->schedule));
+    json_object_set_new(object, "sync_epochs", json_integer((json_int_t)s->sync_epochs));
     json_object_set_new(object, "predict", json_string(s->predict));
     json_object_set_new(object, "stash", json_boolean(s->stash));
     json_object_set_new(object, "backend", json_string(run->backend->row->name));

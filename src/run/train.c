@@ -7,9 +7,16 @@
 #include "pipetrain/weights_io.h"
 #include "reporter.h"
 
+static const pt_span *span_of(const pt_run *run, uint32_t epoch, int64_t steps)
+{
+    if (epoch < run->settings->sync_epochs)
+        return &run->sync;
+    return steps == run->steps_per_epoch ? &run->full : &run->last;
+}
+
 static pt_status train_epoch(pt_run *run, uint32_t epoch, int64_t steps, pt_error *err)
 {
-    const pt_span *span = steps == run->steps_per_epoch ? &run->full : &run->last;
+    const pt_span *span = span_of(run, epoch, steps);
     pt_sampler_epoch(run->train_order, epoch);
     pt_pass pass = {
         .list = &span->schedule->ranks[run->rank],

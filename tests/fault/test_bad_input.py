@@ -194,6 +194,26 @@ ON_THE_COMMAND_LINE = [
         ["--pipemare-lr", "--schedule async"],
     ),
     Case(
+        "sync-epochs in gpipe",
+        "{}/small.yaml --schedule=gpipe --sync-epochs=2",
+        ["--sync-epochs", "gpipe", "--schedule async"],
+    ),
+    Case(
+        "sync-epochs to the end",
+        "{}/small.yaml --epochs=3 --sync-epochs=3",
+        ["--sync-epochs 3", "3 epochs", "--schedule 1f1b"],
+    ),
+    Case(
+        "sync-epochs of few steps",
+        "{}/small.yaml --steps=8 --sync-epochs=2",
+        ["--sync-epochs 2", "2 epochs", "more --epochs"],
+    ),
+    Case(
+        "sync-epochs and no training",
+        "{}/small.yaml --check-gradients --sync-epochs=2",
+        ["--sync-epochs", "training or --check"],
+    ),
+    Case(
         "2bw with too few micro-batches",
         "{}/small.yaml --check --stages=3 --schedule=async --batch=4 --micro-batch=4 --2bw",
         ["--2bw", "--accumulate 2", "--stash"],

@@ -105,6 +105,12 @@ class Check(unittest.TestCase):
         ]
         self.assertEqual(lines[0], lines[1])
 
+    def test_sync_epochs(self):
+        """What is drawn is late; the header tells of the epochs before."""
+        text = self.check(self.partition, 4, "--micro-batch=16", "--sync-epochs=1")
+        self.assertIn("small: 1f1b for 1 epoch, then async, ", text)
+        self.assertEqual([row[2] for row in self.stages_of(text)], [3, 2, 1, 0])
+
     def test_columns(self):
         """Cells end where their headings end, and a name is cut between two characters."""
         for length in (1, 26, 27, 28, 29, 40):

@@ -44,6 +44,7 @@ class Options:
     pipemare_dc: float = 0.0
     in_flight: int = 0
     recompute: bool = False  # all layers
+    sync_epochs: int = 0
 
 
 @dataclasses.dataclass
@@ -77,6 +78,16 @@ def stage_list(depth, count, in_flight):
     for m in range(warm_up, count):
         order += [("forward", m), ("backward", m - warm_up)]
     order += [("backward", m) for m in range(count - warm_up, count)]
+    return order
+
+
+def flushed_list(depth, steps):
+    """1f1b: the list of a stage on its own for every step; nothing of the next begins before."""
+    order, first = [], 0
+    for step in steps:
+        own = stage_list(depth, len(step), in_flight=0)
+        order += [(kind, first + m) for kind, m in own]
+        first += len(step)
     return order
 
 
@@ -256,6 +267,7 @@ class Stage:
     optimizers: list  # one for each weight
     rate: object = None  # step -> learning rate
     delay: float = 0.0  # updates by which its forwards are late on average
+    first_late: int = 0  # the first step that may be late
     gradient: list = None
     gathered: int = 0  # micro-batches in it
     inputs: dict = dataclasses.field(default_factory=dict)  # micro-batch -> input of each layer
@@ -276,7 +288,8 @@ class Stage:
     def forward(self, m, values, staleness, step, options):
         weights = list(self.weights)
         if options.two_versions:  # after step - 2, whatever this stage has by now
-            weights = [*self.history, self.first][step - 2 if step >= 2 else -1]
+            oldest = min(step, self.first_late)  # but all of the steps where nothing is late
+            weights = [self.first, *self.history][max(step - 1, oldest)]
         if options.predict != "none":
             done = len(self.history)
             rates = [self.rate(step) for step in range(done, done + staleness)]
@@ -299,7 +312,7 @@ class Stage:
     def backward(self, m, gradients, options):
         used = self.used.pop(m)
         weights = used if options.stash or options.two_versions else self.weights
-        if options.pipemare_dc:
+        if options.pipemare_dc and len(self.history) >= self.first_late:
             weights = [now - self.delay * move for now, move in zip(self.weights, self.drift)]
         inputs = self.inputs.pop(m)
         self.gathered += 1
@@ -337,12 +350,17 @@ class Stage:
             ]
 
 
-def simulate_span(x, t, stages, steps, options):
+def simulate_span(x, t, stages, steps, options, synchronous):
     """Trains over the given steps with an empty pipeline before and after; returns the loss of
     every step."""
     items = [item for step in steps for item in step]
     count = len(stages)
-    lists = [stage_list(count - 1 - s, len(items), options.in_flight) for s in range(count)]
+    lists = [
+        flushed_list(count - 1 - s, steps)
+        if synchronous
+        else stage_list(count - 1 - s, len(items), options.in_flight)
+        for s in range(count)
+    ]
     staleness = count_staleness(lists, items)
     losses = []
     loss_sum = 0.0
@@ -378,9 +396,12 @@ def rate_of(options, steps_per_epoch, delay):
     divides it by the delay at first, and ever less (T1)."""
     delay = max(1.0, delay)
     fade = round(options.pipemare_lr * steps_per_epoch)
+    first = options.sync_epochs * steps_per_epoch
 
     def rate(step):
-        return options.lr / delay ** (1 - min(step / fade, 1)) if fade else options.lr
+        late = step - first
+        slow = fade and late >= 0
+        return options.lr / delay ** (1 - min(late / fade, 1)) if slow else options.lr
 
     return rate
 
@@ -395,14 +416,18 @@ def simulate(x, t, weights, steps, options):
     ]
     losses = []
     epoch = cut_epoch(len(x), options)
-    longest = [item for step in epoch[:steps] for item in step]
+    first_late = options.sync_epochs * len(epoch)
+    longest = [item for step in epoch[: steps - first_late] for item in step]
     depths = range(len(stages) - 1, -1, -1)
     lists = [stage_list(depth, len(longest), options.in_flight) for depth in depths]
     for stage, staleness in zip(stages, count_staleness(lists, longest)):
         stage.delay = sum(staleness) / len(staleness)
         stage.rate = rate_of(options, len(epoch), stage.delay)
+        stage.first_late = first_late
     while len(losses) < steps:
-        losses += simulate_span(x, t, stages, epoch[: steps - len(losses)], options)
+        synchronous = len(losses) < first_late
+        now = epoch[: steps - len(losses)]
+        losses += simulate_span(x, t, stages, now, options, synchronous)
     return losses, [list(step) for step in zip(*(stage.history for stage in stages))]
 
 

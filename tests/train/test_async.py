@@ -125,6 +125,7 @@ train:
   gap-aware: {"on" if options.gap_aware else "off"}
   in-flight: {options.in_flight}
   recompute: {"all" if options.recompute else "none"}
+  sync-epochs: {options.sync_epochs}
   shuffle: off
   eval-every: 0
   threads: 1
@@ -164,7 +165,7 @@ def train(stages, options, **length):
         ]
 
 
-class Async(unittest.TestCase):
+class Comparing(unittest.TestCase):
     def compare(self, stages, options, steps, **length):
         expected_losses, history = async_reference.simulate(*problem(stages), steps, options)
         losses, weights = train(stages, options, **(length or {"steps": steps}))
@@ -176,6 +177,8 @@ class Async(unittest.TestCase):
                 what = f"weight {layer} of stage {stage}"
                 self.assertAlmostEqual(*pair, delta=TOLERANCE, msg=what)
 
+
+class Async(Comparing):
     def test_every_variant_over_epochs(self):
         for stages, per_step, predict, stash in itertools.product(
             (2, 4), (1, 2, 4), ("none", "msnag"), (False, True)

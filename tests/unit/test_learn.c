@@ -82,6 +82,12 @@ static void test_late_stages_begin_slowly(void **state)
     lr.delay = 0.75; /* nobody is sped up */
     assert_near(pt_lr_at(&lr, 5), 0.6, DOUBLE_TOLERANCE, "less than one update late", 5);
     lr.delay = 4;
+    lr.first_late = 7; /* nothing was late before */
+    for (int64_t t = 3; t < 20; t++) {
+        double power = t >= 7 && t < 17 ? 1 - (double)(t - 7) / 10 : 0;
+        assert_near(pt_lr_at(&lr, t), 0.6 / pow(4, power), DOUBLE_TOLERANCE, "late from 7 on", t);
+    }
+    lr.first_late = 0;
     lr.fade = 0;
     assert_near(pt_lr_at(&lr, 5), 0.6, DOUBLE_TOLERANCE, "no fade", 5);
 }

@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""--sync-epochs: the first epochs are those of 1f1b, bit for bit; then asynchrony begins, with every
+rule counted from there, as the independent simulation has it."""
+
+import dataclasses
+import json
+import pathlib
+import tempfile
+import unittest
+
+import async_reference
+import program
+import tap
+import test_async
+
+BATCH, STEPS = test_async.BATCH, test_async.STEPS  # ten steps an epoch, two epochs and three steps
+LENET5 = program.ROOT / "partitions" / "lenet5.yaml"
+
+
+def variants(stages):
+    """(name, options) of all that late forwards may be met with."""
+
+    def of(**options):
+        return async_reference.Options(**{"batch": BATCH, "micro_batch": 2, **options})
+
+    yield "none", of()
+    yield "msnag", of(predict="msnag", decay=0.02)
+    yield "stash", of(stash=True)
+    yield "msnag, stash", of(predict="msnag", stash=True)
+    yield "spectrain", of(predict="spectrain", micro_batch=BATCH)
+    yield "pipemare-lr", of(pipemare_lr=0.7, micro_batch=BATCH)
+    yield "nesterov-last", of(nesterov_last=True)
+    yield "in flight", of(in_flight=2)
+    yield "adam", test_async.adam("adam", predict="msnag", decay=0.1)
+    if stages <= 3:
+        yield "2bw", of(two_versions=True)
+    if stages == 2:
+        yield "2bw, M = 1", of(two_versions=True, micro_batch=BATCH)
+
+
+class SyncEpochs(test_async.Comparing):
+    def test_against_the_simulation(self):
+        """The short last epoch may be the only asynchronous one."""
+        for stages in (2, 3, 4):
+            for name, options in variants(stages):
+                for epochs in (1, 2):
+                    with self.subTest(name, stages=stages, sync_epochs=epochs):
+                        chosen = dataclasses.replace(options, sync_epochs=epochs)
+                        self.compare(stages, chosen, STEPS)
+
+    def test_that_the_simulation_tells_them_apart(self):
+        """One epoch more or fewer of them is far above the tolerance of the comparison."""
+        for stages in (2, 3, 4):
+            for name, options in variants(stages):
+                final = []
+                for epochs in range(3):
+                    chosen = dataclasses.replace(options, sync_epochs=epochs)
+                    problem = test_async.problem(stages)
+                    _, history = async_reference.simulate(*problem, STEPS, chosen)
+                    final.append([w for stage in history[-1] for w in stage])
+                for a, b in ((0, 1), (1, 2)):
+                    with self.subTest(name, stages=stages, epochs=(a, b)):
+                        apart = max(abs(x - y) for x, y in zip(final[a], final[b]))
+                        self.assertGreater(apart, 10 * test_async.TOLERANCE)
+
+    def losses(self, ranks, folder, **options):
+        """{epoch: losses of its steps}"""
+        log = folder / "log.jsonl"
+        program.run(ranks, LENET5, log=log, dataset="synthetic", samples=100, batch=16,
+                    micro_batch=4, eval_every=0, threads=1, **options)
+        found = {}
+        for record in map(json.loads, log.read_text(encoding="utf-8").splitlines()):
+            if record["type"] == "step":
+                found.setdefault(record["epoch"], []).append(record["loss"])
+        return found
+
+    def test_first_epochs_have_the_bits_of_1f1b(self):
+        epochs = 4
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            for ranks in (2, 4):
+                flushed = self.losses(ranks, folder, epochs=epochs, schedule="1f1b")
+                for predict in ("none", "msnag"):
+                    for stash in (False, True):
+                        with self.subTest(ranks=ranks, predict=predict, stash=stash):
+                            late = self.losses(ranks, folder, epochs=epochs, predict=predict,
+                                               stash=stash, sync_epochs=epochs - 1)
+                            for epoch in range(epochs - 1):
+                                self.assertEqual(late[epoch], flushed[epoch])
+                            self.assertNotEqual(late[epochs - 1], flushed[epochs - 1])
+
+
+if __name__ == "__main__":
+    tap.main()
