@@ -34,7 +34,7 @@ typedef struct pt_settings {
     bool own_synchronous;    /* … whether they flush, known when settled */
     double pipemare_lr, pipemare_dc;
     bool two_versions, nesterov_last, stash, gap_aware, blocking_sends;
-    int64_t in_flight, sync_epochs;
+    int64_t in_flight, sync_epochs, gap_every;
     char *recompute;
     /* machine */
     char *backend, *precision, *p2p, *clock;

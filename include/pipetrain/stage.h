@@ -38,7 +38,16 @@ typedef struct pt_stage_plan {
     int device_link_slots; /* of each link, if they are device memory; 0: host memory. Counted
                               among the predicted bytes; the engine allocates them */
     uint64_t seed;         /* dropout */
+    int64_t gap_every; /* every so many training forwards one is measured, see pt_gap; 0: none */
 } pt_stage_plan;
+
+/* How far the weights that forwards read were from the true ones that their gradients were applied
+ * to: sums over the micro-batches that were measured. */
+typedef struct pt_gap {
+    int64_t measured;
+    double rms;      /* √(mean over the stage's weights of (θ_fwd - θ)²) */
+    double relative; /* the same, divided by √(mean of θ²) */
+} pt_gap;
 
 /* A micro-batch on this stage. Pure data. */
 typedef struct pt_micro_batch {
@@ -60,6 +69,11 @@ pt_status pt_stage_predict_bytes(const pt_stage_plan *plan, const pt_weights_spe
 pt_status pt_stage_new(const pt_stage_plan *plan, pt_weights *weights, pt_stage **ret_stage,
                        pt_error *err);
 void pt_stage_free(pt_stage *stage); /* NULL is fine */
+
+/* Since the last restart, at which no micro-batch may be here; the first one that is measured then
+ * is number gap_every. */
+pt_gap pt_stage_gap(const pt_stage *stage);
+void pt_stage_gap_restart(pt_stage *stage);
 
 pt_weights *pt_stage_weights(pt_stage *stage);
 const pt_flat *pt_stage_flat(const pt_stage *stage);

@@ -82,6 +82,7 @@ static pt_status allocate(pt_stage *s, pt_error *err)
     for (int i = 0; i < s->plan.slots; i++)
         PT_TRY(allocate_slot(s, &s->slots[i], &most, err));
     PT_TRY(pt_stage_held_new(s, most.held, err));
+    PT_TRY(pt_gap_new(&s->gap, &s->plan, err));
     PT_TRY(pt_stage_lanes_new(s, err));
     if (!is_last(&s->plan))
         return PT_OK;
@@ -136,6 +137,7 @@ void pt_stage_free(pt_stage *s)
     }
     pt_stage_lanes_free(s);
     pt_stage_held_free(s);
+    pt_gap_free(&s->gap);
     free(s->slots);
     b->row->dev_free(b, s->dev_scratch);
     b->row->dev_free(b, s->dev_plain);
@@ -175,11 +177,21 @@ pt_status pt_stage_predict_bytes(const pt_stage_plan *plan, const pt_weights_spe
         size_t slot = most.stash + most.sample + most.answer;
         *ret_bytes = pt_weights_bytes(weights) + most.scratch + most.plain +
                      (size_t)plan->slots * slot + (size_t)plan->held * most.held +
-                     kernel_bytes(&s) + device_link_bytes(&s);
+                     kernel_bytes(&s) + device_link_bytes(&s) + pt_gap_bytes(plan);
     }
     for (int i = 0; i < s.n_programs; i++)
         pt_program_free(s.programs[i]);
     return status;
+}
+
+pt_gap pt_stage_gap(const pt_stage *stage)
+{
+    return stage->gap.found;
+}
+
+void pt_stage_gap_restart(pt_stage *stage)
+{
+    pt_gap_restart(&stage->gap);
 }
 
 pt_weights *pt_stage_weights(pt_stage *stage)
@@ -289,10 +301,12 @@ static void read_with(pt_program_run *run, const pt_weight_set *set, const pt_be
 pt_status pt_stage_forward(pt_stage *s, pt_micro_batch *mb, int staleness,
                            const pt_between_ops *between, pt_error *err)
 {
-    if (pt_program_mode(mb->program) == PT_TRAIN)
+    if (pt_program_mode(mb->program) == PT_TRAIN) {
         PT_TRY(pt_weights_for_forward(s->weights, staleness, &mb->weights, err));
-    else
+        PT_TRY(pt_gap_forward(&s->gap, mb, err));
+    } else {
         mb->weights = pt_weights_now(s->weights);
+    }
     PT_TRY(pt_stage_line_up(s, mb, err));
     pt_program_run run = pt_stage_run(s, mb);
     read_with(&run, &mb->weights, between);
@@ -354,6 +368,7 @@ pt_status pt_stage_backward_input(pt_stage *s, pt_micro_batch *mb, bool accumula
                                   const pt_between_ops *between, pt_error *err)
 {
     PT_TRY(pt_stage_hold(s, mb, err));
+    PT_TRY(pt_gap_backward(&s->gap, mb, pt_weights_now(s->weights).dev_params, err));
     pt_program_run run = backward_run(s, mb, accumulate, between);
     PT_TRY(pt_stage_line_up(s, mb, err));
     return pt_program_backward_input(mb->program, &run, err);

@@ -3,6 +3,7 @@
 #ifndef PIPETRAIN_PIPELINE_STAGE_INTERNAL_H
 #define PIPETRAIN_PIPELINE_STAGE_INTERNAL_H
 
+#include "gap.h"
 #include "pipetrain/stage.h"
 
 typedef struct stage_slot {
@@ -29,6 +30,7 @@ struct pt_stage {
     int n_programs;
     stage_slot *slots;
     held_block *held;
+    gap_meter gap;
     void *dev_scratch;
     size_t scratch_bytes;
     pt_event *asked;                    /* all that was asked of compute so far */

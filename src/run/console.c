@@ -246,9 +246,13 @@ void pt_console_finish(pt_console *c, const run_totals *totals)
         if (t->window_ns > 0)
             fprintf(c->out, ", bubble %4.1f%%",
                     100 * (1 - (double)t->window_busy_ns / (double)t->window_ns));
-        fprintf(c->out, ", staleness mean %.2f, max %d\n",
+        fprintf(c->out, ", staleness mean %.2f, max %d",
                 t->forwards ? (double)t->staleness_sum / (double)t->forwards : 0.0,
                 t->staleness_max);
+        if (t->gap.measured > 0)
+            fprintf(c->out, ", gap %.3g%% of the weights",
+                    100 * t->gap.relative / (double)t->gap.measured);
+        fputc('\n', c->out);
     }
     fflush(c->out);
 }

@@ -8,6 +8,11 @@ json_t *pt_json_number(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
+json_t *pt_json_mean(double sum, int64_t n)
+{
+    return n > 0 ? pt_json_number(sum / (double)n) : json_null();
+}
+
 json_t *pt_json_settings(const pt_run *run)
 {
     const pt_options *options = &run->config->options;

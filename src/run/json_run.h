@@ -11,5 +11,7 @@ json_t *pt_json_settings(const pt_run *run);
 
 /* A number, or null for what JSON cannot say (infinite, or not a number). */
 json_t *pt_json_number(double value);
+/* sum / n; null where there was nothing to add. */
+json_t *pt_json_mean(double sum, int64_t n);
 
 #endif

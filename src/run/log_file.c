@@ -85,6 +85,22 @@ pt_status pt_log_file_step(pt_log_file *log, const pt_step_result *record, int64
     return put(log, object, err);
 }
 
+pt_status pt_log_file_gap(pt_log_file *log, uint32_t epoch, int64_t step, const pt_gap *gaps,
+                          int stages, pt_error *err)
+{
+    json_t *measured = json_array(), *rms = json_array(), *relative = json_array();
+    for (int i = 0; i < stages; i++) {
+        json_array_append_new(measured, json_integer((json_int_t)gaps[i].measured));
+        json_array_append_new(rms, pt_json_mean(gaps[i].rms, gaps[i].measured));
+        json_array_append_new(relative, pt_json_mean(gaps[i].relative, gaps[i].measured));
+    }
+    return put(log,
+               json_pack("{s:s, s:I, s:i, s:o, s:o, s:o}", "type", "gap", "step", (json_int_t)step,
+                         "epoch", (int)epoch, "measured", measured, "gap", rms, "gap_relative",
+                         relative),
+               err);
+}
+
 pt_status pt_log_file_evaluation(pt_log_file *log, uint32_t epoch, const run_totals *totals,
                                  pt_error *err)
 {

@@ -2,6 +2,7 @@
  *
  *   {"type": "run", …settings and stages…}
  *   {"type": "step", "step": 1, "epoch": 0, "loss": 2.3, "accuracy": 0.1, "lr": 0.05, …}
+ *   {"type": "gap", "step": 1875, "epoch": 0, "measured": [9, 9], "gap": [1e-3, 0.0], …}
  *   {"type": "eval", "step": 1875, "epoch": 0, "test_loss": 0.4, "test_accuracy": 0.86}
  *   {"type": "end", …}                                                                          */
 #ifndef PIPETRAIN_RUN_LOG_FILE_H
@@ -20,6 +21,9 @@ pt_status pt_log_file_run(pt_log_file *log, const pt_run *run, const stage_card 
 /* `step` counts from 1 over the whole run. */
 pt_status pt_log_file_step(pt_log_file *log, const pt_step_result *record, int64_t step,
                            pt_error *err);
+/* Of an epoch: sums, one entry a stage; their means are written. */
+pt_status pt_log_file_gap(pt_log_file *log, uint32_t epoch, int64_t step, const pt_gap *gaps,
+                          int stages, pt_error *err);
 pt_status pt_log_file_evaluation(pt_log_file *log, uint32_t epoch, const run_totals *totals,
                                  pt_error *err);
 pt_status pt_log_file_finish(pt_log_file *log, const run_totals *totals, pt_error *err);

@@ -26,7 +26,8 @@ struct pt_reporter {
     int64_t queued, posted; /* … how many there are, and how many have left */
     uint32_t epoch;
     int64_t steps, arrived;   /* rank 0: of this epoch */
-    pt_pass_result *gathered; /* one per rank, filled on rank 0 */
+    pt_pass_result *gathered; /* one per rank, filled on rank 0 … */
+    pt_gap *gaps;             /* … and of its epoch, with --gap-every */
     size_t *counts;
     run_totals totals;
 };
@@ -56,10 +57,12 @@ static pt_status allocate(pt_reporter *r, pt_error *err)
     size_t stages = (size_t)r->run->stages;
     size_t steps = (size_t)r->run->steps_per_epoch;
     r->gathered = calloc(stages, sizeof *r->gathered);
+    r->gaps = calloc(stages, sizeof *r->gaps);
     r->counts = calloc(stages, sizeof *r->counts);
     r->totals.stages = calloc(stages, sizeof *r->totals.stages);
     r->queue = r->mailing && is_last(r) ? calloc(steps + 1, sizeof *r->queue) : NULL;
-    if (!r->gathered || !r->counts || !r->totals.stages || (r->mailing && is_last(r) && !r->queue))
+    if (!r->gathered || !r->gaps || !r->counts || !r->totals.stages ||
+        (r->mailing && is_last(r) && !r->queue))
         return pt_fail(err, PT_ENOMEM, "no memory for %zu step records", steps);
     return PT_OK;
 }
@@ -102,6 +105,7 @@ void pt_reporter_close(pt_reporter *r)
     pt_console_close(r->console);
     free(r->queue);
     free(r->gathered);
+    free(r->gaps);
     free(r->counts);
     free(r->totals.stages);
     free(r);
@@ -166,6 +170,7 @@ void pt_reporter_epoch_begin(pt_reporter *r, uint32_t epoch, int64_t steps)
     r->epoch = epoch;
     r->steps = steps;
     r->arrived = r->queued = r->posted = 0;
+    pt_stage_gap_restart(r->run->stage);
     if (r->console)
         pt_console_epoch(r->console, epoch, steps);
 }
@@ -179,12 +184,30 @@ static pt_status settle(pt_reporter *r, pt_error *err)
     return r->mailing && !is_root(r) ? pt_mail_flush(r->mail, err) : PT_OK;
 }
 
-static pt_status gather(pt_reporter *r, const pt_pass_result *result, pt_error *err)
+/* `bytes` from each rank. */
+static pt_status gather(pt_reporter *r, const void *mine, size_t bytes, void *all, pt_error *err)
 {
     for (int i = 0; i < r->run->stages; i++)
-        r->counts[i] = sizeof *result;
-    return pt_world_gather(r->run->world, PT_FOR_METRICS, /*root=*/0, result, sizeof *result,
-                           r->counts, r->gathered, err);
+        r->counts[i] = bytes;
+    return pt_world_gather(r->run->world, PT_FOR_METRICS, /*root=*/0, mine, bytes, r->counts, all,
+                           err);
+}
+
+/* Of the epoch, and of all epochs. */
+static pt_status report_gaps(pt_reporter *r, pt_error *err)
+{
+    pt_gap mine = pt_stage_gap(r->run->stage);
+    if (r->run->settings->gap_every == 0)
+        return PT_OK;
+    PT_TRY(gather(r, &mine, sizeof mine, r->gaps, err));
+    for (int i = 0; is_root(r) && i < r->run->stages; i++) {
+        pt_gap *total = &r->totals.stages[i].gap;
+        total->measured += r->gaps[i].measured;
+        total->rms += r->gaps[i].rms;
+        total->relative += r->gaps[i].relative;
+    }
+    return r->log ? pt_log_file_gap(r->log, r->epoch, r->totals.steps, r->gaps, r->run->stages, err)
+                  : PT_OK;
 }
 
 static void add_up(stage_totals *total, const pt_pass_result *result)
@@ -204,7 +227,8 @@ static void add_up(stage_totals *total, const pt_pass_result *result)
 pt_status pt_reporter_epoch_end(pt_reporter *r, const pt_pass_result *result, pt_error *err)
 {
     PT_TRY(settle(r, err));
-    PT_TRY(gather(r, result, err));
+    PT_TRY(report_gaps(r, err));
+    PT_TRY(gather(r, result, sizeof *result, r->gathered, err));
     if (!is_root(r))
         return PT_OK;
     for (int i = 0; i < r->run->stages; i++)
@@ -218,7 +242,7 @@ pt_status pt_reporter_epoch_end(pt_reporter *r, const pt_pass_result *result, pt
 
 pt_status pt_reporter_evaluation(pt_reporter *r, const pt_pass_result *result, pt_error *err)
 {
-    PT_TRY(gather(r, result, err));
+    PT_TRY(gather(r, result, sizeof *result, r->gathered, err));
     if (!is_root(r))
         return PT_OK;
     const pt_pass_result *last = &r->gathered[r->run->stages - 1];

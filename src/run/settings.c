@@ -277,6 +277,7 @@ static const struct {
     {"clock-out", "training or --check", trains_or_checks},
     {"schedule-out", "training or --check", trains_or_checks},
     {"sync-epochs", "training or --check", trains_or_checks},
+    {"gap-every", "training or --check", trains_or_checks},
     {"milestones", "--lr-schedule milestones", has_milestones},
     {"lr-factor", "--lr-schedule milestones", has_milestones},
     {"lr-floor", "--lr-schedule cosine", is_cosine},
@@ -302,7 +303,7 @@ static pt_status settle_command(const pt_config *config, pt_error *err)
 /* Whatever would show or keep numbers is refused; evaluations are left out. */
 static pt_status settle_clock(pt_config *config, pt_error *err)
 {
-    static const char *const computes[] = {"infer", "check-gradients", "init", "save"};
+    static const char *const computes[] = {"infer", "check-gradients", "init", "save", "gap-every"};
     pt_settings *s = &config->settings;
     if (!clocks(s))
         return PT_OK;

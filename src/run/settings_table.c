@@ -221,6 +221,12 @@ const pt_option pt_settings_rows[] = {
          "The same as a Chrome or Perfetto trace, all ranks on one clock."),
     TEXT("summary", OUTPUT, summary, "FILE.json",
          "Accuracy, losses, speed, and per stage times, bubble, staleness and memory."),
+    INT("gap-every", OUTPUT, gap_every, "K", 0, 1e9,
+        "Every K-th micro-batch of an epoch, each stage measures how far the weights of its "
+        "forward (foreseen or stashed ones, if so) are from the true weights at its backward: the "
+        "gradient is applied to those, with --stash too. Root mean square, and relative to that of "
+        "the weights, for --log and --summary; costs two buffers, and waits for the device. 0: "
+        "off."),
     TEXT_HERE("clock-out", OUTPUT, clock_out, "FILE.csv",
               "With training or --check: the times that stages were measured to take, as --clock "
               "reads them."),

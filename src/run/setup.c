@@ -176,6 +176,7 @@ pt_status pt_run_plan(pt_run *run, pt_error *err)
     int64_t rest = run->total_steps % run->steps_per_epoch;
     PT_TRY(check_own_lists(run, err));
     PT_TRY(pt_run_plan_sync(run, &spec, err));
+    PT_TRY(pt_run_accept_gap(run, err));
     if (run->total_steps - s->sync_epochs * run->steps_per_epoch >= run->steps_per_epoch) {
         spec.micro_batches = (int)pt_epoch_micro_batches(&run->epoch_plan);
         PT_TRY(pt_span_new(&spec, s->own_lists, &run->full, err));
@@ -306,6 +307,7 @@ pt_stage_plan pt_run_stage_plan(const pt_run *run)
         .held = pt_run_peak(run, PT_PEAK_HELD),
         .device_link_slots = run->device_links ? link_slots(run) : 0,
         .seed = (uint64_t)run->settings->seed,
+        .gap_every = run->settings->infer ? 0 : run->settings->gap_every,
     };
     if (run->epoch_plan.samples)
         stage_plan.n_train_sizes = pt_epoch_sizes(&run->epoch_plan, stage_plan.train_sizes);

@@ -12,6 +12,8 @@ pt_status pt_run_plan(pt_run *run, pt_error *err);
 /* span.c: run->sync, for --sync-epochs. `spec` is that of an asynchronous epoch. PT_EINPUT: they
  * are all that the run has. */
 pt_status pt_run_plan_sync(pt_run *run, const pt_schedule_spec *spec, pt_error *err);
+/* PT_EINPUT: --gap-every is more than an epoch's micro-batches. */
+pt_status pt_run_accept_gap(const pt_run *run, pt_error *err);
 /* The most that this rank has of something at once, over all training spans. */
 typedef enum pt_run_peak_of { PT_PEAK_STASH, PT_PEAK_VERSIONS, PT_PEAK_HELD } pt_run_peak_of;
 int pt_run_peak(const pt_run *run, pt_run_peak_of what);

@@ -85,6 +85,21 @@ pt_status pt_run_plan_sync(pt_run *run, const pt_schedule_spec *spec, pt_error *
     return pt_span_new(&sync, /*own=*/NULL, &run->sync, err);
 }
 
+pt_status pt_run_accept_gap(const pt_run *run, pt_error *err)
+{
+    int64_t every = run->settings->gap_every;
+    int64_t steps =
+        run->total_steps < run->steps_per_epoch ? run->total_steps : run->steps_per_epoch;
+    int64_t most = pt_epoch_micro_batches_of(&run->epoch_plan, steps);
+    if (every <= most)
+        return PT_OK;
+    return pt_fail(
+        err, PT_EINPUT,
+        "--gap-every %lld: an epoch of this run has %lld micro-batches, so nothing would "
+        "be measured; write at most --gap-every %lld",
+        (long long)every, (long long)most, (long long)most);
+}
+
 static int peak_of(const pt_schedule_rank *facts, pt_run_peak_of what)
 {
     switch (what) {

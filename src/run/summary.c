@@ -6,11 +6,6 @@
 #include "json_run.h"
 #include "reporter.h"
 
-static json_t *ratio(int64_t part, int64_t whole)
-{
-    return whole > 0 ? json_real((double)part / (double)whole) : json_null();
-}
-
 static json_t *layers_of(const pt_run *run, const stage_card *card)
 {
     json_t *layers = json_array();
@@ -34,8 +29,12 @@ static json_t *stage_object(const pt_run *run, const stage_card *card, const sta
     json_object_set_new(object, "bubble", bubble);
     json_object_set_new(object, "recv_wait_us", json_real((double)total->recv_wait_ns / 1e3));
     json_object_set_new(object, "send_wait_us", json_real((double)total->send_wait_ns / 1e3));
-    json_object_set_new(object, "staleness_mean", ratio(total->staleness_sum, total->forwards));
+    json_object_set_new(object, "staleness_mean",
+                        pt_json_mean((double)total->staleness_sum, total->forwards));
     json_object_set_new(object, "staleness_max", json_integer(total->staleness_max));
+    json_object_set_new(object, "gap", pt_json_mean(total->gap.rms, total->gap.measured));
+    json_object_set_new(object, "gap_relative",
+                        pt_json_mean(total->gap.relative, total->gap.measured));
     json_object_set_new(object, "stash_peak", json_integer(card->stash_peak));
     json_object_set_new(object, "ops_again", json_integer(card->ops_again));
     json_object_set_new(object, "peak_bytes", json_integer((json_int_t)card->peak_bytes));

@@ -214,6 +214,21 @@ ON_THE_COMMAND_LINE = [
         ["--sync-epochs", "training or --check"],
     ),
     Case(
+        "gap-every beyond the epoch",
+        "{}/small.yaml --micro-batch=4 --gap-every=9",
+        ["--gap-every 9", "8 micro-batches", "at most --gap-every 8"],
+    ),
+    Case(
+        "gap-every of nothing computed",
+        "{}/small.yaml --backend=clock --clock=times.csv --gap-every=2",
+        ["--gap-every", "computes nothing"],
+    ),
+    Case(
+        "gap-every and no training",
+        "{}/small.yaml --check-gradients --gap-every=2",
+        ["--gap-every", "training or --check"],
+    ),
+    Case(
         "2bw with too few micro-batches",
         "{}/small.yaml --check --stages=3 --schedule=async --batch=4 --micro-batch=4 --2bw",
         ["--2bw", "--accumulate 2", "--stash"],

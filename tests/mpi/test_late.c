@@ -78,6 +78,8 @@ static void keep(tap *t, const pt_run *run, outcome *o)
         CHECK_OK(t, pt_weights_get_state(run->weights, i, x, &t->err));
         append(o, x, (size_t)run->flat.state[i].shape.elements);
     }
+    pt_gap gap = pt_stage_gap(run->stage); /* of the last epoch */
+    append(o, (float[]){(float)gap.rms, (float)gap.relative}, 2);
 }
 
 /* The losses that rank 0 wrote, without the times. */
@@ -86,8 +88,8 @@ static void keep_losses(tap *t, const char *path, outcome *o)
     char line[1024];
     FILE *log = t->rank == 0 ? fopen(path, "r") : NULL;
     while (log && fgets(line, sizeof line, log)) {
-        const char *at = strstr(line, "loss\": ");
-        float value = at ? strtof(at + strlen("loss\": "), NULL) : 0;
+        const char *at = strstr(line, "loss\":");
+        float value = at ? strtof(at + strlen("loss\":"), NULL) : 0;
         if (at)
             append(o, &value, 1);
     }
@@ -172,12 +174,12 @@ static void compare(tap *t, const char *options)
 
 static void test_async(tap *t)
 {
-    compare(t, "schedule=async");
+    compare(t, "schedule=async gap-every=2");
 }
 
 static void test_async_stash(tap *t)
 {
-    compare(t, "schedule=async stash=on in-flight=1");
+    compare(t, "schedule=async stash=on in-flight=1 gap-every=2");
 }
 
 /* Versions beside newest weights, gradients of their own, and weights taken back. */

@@ -45,6 +45,7 @@ class Options:
     in_flight: int = 0
     recompute: bool = False  # all layers
     sync_epochs: int = 0
+    gap_every: int = 0  # micro-batches
 
 
 @dataclasses.dataclass
@@ -273,6 +274,8 @@ class Stage:
     inputs: dict = dataclasses.field(default_factory=dict)  # micro-batch -> input of each layer
     used: dict = dataclasses.field(default_factory=dict)  # micro-batch -> weights of its forward
     history: list = dataclasses.field(default_factory=list)  # weights after each update
+    events: list = dataclasses.field(default_factory=list)  # of this epoch, see measure_gaps
+    gaps: list = dataclasses.field(default_factory=list)  # of each epoch
 
     def __post_init__(self):
         self.gradient = [0.0] * len(self.weights)
@@ -303,6 +306,7 @@ class Stage:
                 )
             ]
         self.used[m] = weights
+        self.events.append(("forward", m, weights))
         self.inputs[m] = []
         for weight in weights:
             self.inputs[m].append(values)
@@ -311,6 +315,7 @@ class Stage:
 
     def backward(self, m, gradients, options):
         used = self.used.pop(m)
+        self.events.append(("backward", m, list(self.weights)))
         weights = used if options.stash or options.two_versions else self.weights
         if options.pipemare_dc and len(self.history) >= self.first_late:
             weights = [now - self.delay * move for now, move in zip(self.weights, self.drift)]
@@ -348,6 +353,24 @@ class Stage:
                 keeps * move + (1 - keeps) * (now - then)
                 for move, now, then in zip(self.drift, self.weights, before)
             ]
+
+
+def measure_gaps(events, every):
+    """[(root mean square of what a forward's weights are off, the same relative to the weights)] of
+    every so many-th forward, the weights being those at its backward. The next one begins no sooner
+    than the last one is done."""
+    found, since, under_way = [], 0, None
+    for kind, m, weights in events:
+        if kind == "forward":
+            since += 1
+            if since >= every and not under_way:
+                since, under_way = 0, (m, weights)
+        elif under_way and under_way[0] == m:
+            off = math.fsum((a - b) ** 2 for a, b in zip(under_way[1], weights))
+            size = math.fsum(w * w for w in weights)
+            found.append(((off / len(weights)) ** 0.5, (off / size) ** 0.5))
+            under_way = None
+    return found
 
 
 def simulate_span(x, t, stages, steps, options, synchronous):
@@ -388,6 +411,10 @@ def simulate_span(x, t, stages, steps, options, synchronous):
         return sent
 
     play(lists, forward, backward)
+    if options.gap_every:
+        for stage in stages:
+            stage.gaps.append(measure_gaps(stage.events, options.gap_every))
+            stage.events.clear()
     return losses
 
 
@@ -406,10 +433,9 @@ def rate_of(options, steps_per_epoch, delay):
     return rate
 
 
-def simulate(x, t, weights, steps, options):
+def run(x, t, weights, steps, options):
     """Trains for `steps` optimizer steps, draining the pipeline at the end of every epoch.
-    weights[stage][layer] are the first ones. Returns (losses, weights after each step), one entry a
-    step."""
+    weights[stage][layer] are the first ones. Returns the loss of each step, and the stages."""
     stages = [
         Stage(list(own), [new_optimizer(options, s == len(weights) - 1) for _ in own])
         for s, own in enumerate(weights)
@@ -428,6 +454,12 @@ def simulate(x, t, weights, steps, options):
         synchronous = len(losses) < first_late
         now = epoch[: steps - len(losses)]
         losses += simulate_span(x, t, stages, now, options, synchronous)
+    return losses, stages
+
+
+def simulate(x, t, weights, steps, options):
+    """The same; returns (losses, weights after each step), one entry a step."""
+    losses, stages = run(x, t, weights, steps, options)
     return losses, [list(step) for step in zip(*(stage.history for stage in stages))]
 
 

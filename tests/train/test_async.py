@@ -126,14 +126,15 @@ train:
   in-flight: {options.in_flight}
   recompute: {"all" if options.recompute else "none"}
   sync-epochs: {options.sync_epochs}
+  gap-every: {options.gap_every}
   shuffle: off
   eval-every: 0
   threads: 1
 """
 
 
-def train(stages, options, **length):
-    """What the program makes of it: (losses, final weights)."""
+def train(stages, options, **more):
+    """What the program makes of it: (losses, final weights). `more` are options of the program."""
     x, t, weights = problem(stages)
     names = layer_names(stages)
     with tempfile.TemporaryDirectory() as name:
@@ -156,11 +157,10 @@ def train(stages, options, **length):
             folder / "scalar.yaml",
             init=folder / "init.safetensors",
             save=folder / "saved",
-            log=folder / "log.jsonl",
-            **length,
+            **{"log": folder / "log.jsonl", **more},
         )
         saved = safetensors_io.read_folder(folder / "saved")
-        return program.losses(folder / "log.jsonl"), [
+        return program.losses(more.get("log", folder / "log.jsonl")), [
             [float(saved[f"{name}.weight"].reshape(())) for name in own] for own in names
         ]
 

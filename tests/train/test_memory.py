@@ -133,6 +133,9 @@ class Memory(unittest.TestCase):
             {"schedule": "zb-h1", "recompute": "relu1,conv2,sum,cat"},
             {"eval_every": 0},
             {"momentum": 0},
+            {"steps": 6, "sync_epochs": 1},
+            {"steps": 6, "sync_epochs": 1, "stash": True},
+            {"gap_every": 2},
         )
         for options in cases:
             with self.subTest(**options):
