@@ -4,17 +4,20 @@
     partition = "../../partitions/lenet5.yaml"    # from where this file lies
     stages = [1, 2, 4]                            # ranks
     seeds = [1, 2, 3]
+    jobs = 1                                      # runs at a time; more disturb each other's times
 
     [options]                                     # of every run, as on the command line
     epochs = 10
+    gap-every = 20                                # for gap.svg
 
     [methods.sync]                                # one row of the table; options of its own
-    schedule = "1f1b"
+    schedule = "1f1b"                             # the others are compared with the row `sync`
     [methods."async, none"]
     predict = "none"
     stages = [2, 4]                               # instead of those above
 
-A run is one method at one number of stages with one seed."""
+A run is one method at one number of stages with one seed. At one stage nothing is late, and methods
+that differ in what they do about lateness are one computation: it is run once for all of them."""
 
 import dataclasses
 import hashlib
@@ -24,10 +27,15 @@ import tomllib
 
 from svg import BadInput
 
-KEYS = {"name": str, "partition": str, "stages": list, "seeds": list, "options": dict,
+KEYS = {"name": str, "partition": str, "stages": list, "seeds": list, "jobs": int, "options": dict,
         "methods": dict}
+OPTIONAL = {"jobs": 1, "options": {}}
 # What the study itself says to a run.
 OWN = ("seed", "log", "summary", "progress", "check", "infer", "help", "version", "debug")
+# Options that change nothing where nothing is late. (--2bw is late at one stage, too.)
+ABOUT_LATENESS = ("schedule", "predict", "stash", "in-flight", "sync-epochs", "pipemare-lr",
+                  "pipemare-dc", "gap-aware", "gap-every")
+SCHEDULES = ("gpipe", "1f1b", "zb-h1", "async")
 
 
 def stages_words(n):
@@ -51,6 +59,15 @@ class Run:
         return f"{self.method}, {stages_words(self.stages)}, seed {self.seed}"
 
     @property
+    def computation(self):
+        """What two runs must have in common to have the same bits; None where nothing is known."""
+        options = dict(self.options)
+        usual = options.get("schedule", "async") in SCHEDULES
+        if self.stages > 1 or not usual or options.get("2bw", "off") != "off":
+            return None
+        return self.seed, frozenset((k, v) for k, v in options.items() if k not in ABOUT_LATENESS)
+
+    @property
     def arguments(self):
         """Without the partition file. Files lie in the folder where the run is started."""
         own = (("seed", self.seed), ("log", "log.jsonl"), ("summary", "summary.json"),
@@ -63,7 +80,9 @@ class Grid:
     name: str
     partition: pathlib.Path
     methods: list  # in the order of the file
-    runs: list
+    runs: list  # no two of them are one computation
+    jobs: int  # runs at a time
+    same_as: dict  # a run that is left out: the run that has its result
 
     def key(self, run):
         """Changes when a run would be another one: its options, its model."""
@@ -89,7 +108,7 @@ def option(path, where, name, value):
     """(name, text) of one option, as the command line wants it."""
     if name in OWN:
         fail(path, f"{where}: {name} is set by the study itself; take it out")
-    if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
         fail(path, f"{where}: '{name}' is not the name of an option, such as weight-decay")
     if isinstance(value, bool):
         return name, "on" if value else "off"
@@ -103,12 +122,12 @@ def check_keys(path, data):
         if key not in KEYS:
             fail(path, f"unknown key '{key}'; there are {', '.join(KEYS)}")
     for key, kind in KEYS.items():
-        if key == "options" and key not in data:
-            continue
-        if key not in data:
+        if key not in data and key not in OPTIONAL:
             fail(path, f"the key '{key}' is missing")
-        if not isinstance(data[key], kind):
+        if not isinstance(data.setdefault(key, OPTIONAL.get(key)), kind):
             fail(path, f"'{key}' must be a {'table' if kind is dict else kind.__name__}")
+    if isinstance(data["jobs"], bool) or data["jobs"] < 1:
+        fail(path, "'jobs' must be a whole number from 1 on: how many runs at a time")
     if not data["methods"]:
         fail(path, "there is no method: write a table [methods.NAME] for each")
 
@@ -116,7 +135,7 @@ def check_keys(path, data):
 def read_runs(path, data):
     stages = whole_numbers(path, "stages", data["stages"])
     seeds = whole_numbers(path, "seeds", data["seeds"])
-    common = [option(path, "[options]", *item) for item in data.get("options", {}).items()]
+    common = [option(path, "[options]", *item) for item in data["options"].items()]
     for method, table in data["methods"].items():
         where = f"[methods.{method}]"
         if not isinstance(table, dict):
@@ -128,6 +147,20 @@ def read_runs(path, data):
         for n in own:
             for seed in seeds:
                 yield Run(method, n, seed, tuple(options.items()))
+
+
+def find_same(runs):
+    """({a run: an earlier one that is the same computation}, the others)"""
+    first, same, others = {}, {}, []
+    for run in runs:
+        known = run.computation
+        if known in first:
+            same[run] = first[known]
+        else:
+            others.append(run)
+        if known:
+            first.setdefault(known, run)
+    return same, others
 
 
 def read(path):
@@ -148,4 +181,5 @@ def read(path):
         if slugs.count(run.slug) > 1:
             fail(path, f"two methods would share the folder {run.slug}; give them names that "
                        "differ in letters or digits")
-    return Grid(data["name"], partition, list(data["methods"]), runs)
+    same, runs = find_same(runs)
+    return Grid(data["name"], partition, list(data["methods"]), runs, data["jobs"], same)

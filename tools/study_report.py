@@ -1,106 +1,17 @@
-"""What a study found: a table, a CSV file and pictures, of the runs that are there.
+"""What a study found: a table, a CSV file and pictures, of the runs that are there."""
 
-Failed runs are shown as failed: they have no accuracy, and a method with one says so in its row."""
-
-import csv
-import json
 import math
 import statistics
 
+import study_table
 from study_grid import stages_words
+from study_results import read_all, write_csv
 from svg import Picture, number, short, ticks
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 960, 420, 76, 250, 76, 60
-COLOURS = 8
+KEY_LINE = 19
+COLOURS = 12
 DASHES = ("", " dashed", " dotted")
-COLUMNS = ("method", "stages", "seed", "state", "test_accuracy", "best_accuracy", "test_loss",
-           "train_loss", "images_per_s", "train_s", "staleness_mean", "staleness_max", "reason")
-
-
-# ---- reading -----------------------------------------------------------------------------------
-
-
-def read_run(run, state, folder):
-    """One line of the CSV file, and the curves of a run that is done."""
-    row = {"method": run.method, "stages": run.stages, "seed": run.seed, "state": state}
-    if state == "failed":
-        row["reason"] = (folder / "failed").read_text(encoding="utf-8").strip()
-    if state != "done":
-        return row, None
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    row.update((key, summary[key]) for key in COLUMNS if key not in row and key in summary)
-    row["staleness_mean"] = max(stage["staleness_mean"] for stage in summary["stages"])
-    row["staleness_max"] = max(stage["staleness_max"] for stage in summary["stages"])
-    with open(folder / "log.jsonl", encoding="utf-8") as file:
-        records = [json.loads(line) for line in file]
-    curves = {
-        "evals": [r for r in records if r["type"] == "eval"],
-        "steps": [r for r in records if r["type"] == "step"],
-        "staleness": [stage["staleness_mean"] for stage in summary["stages"]],
-    }
-    return row, curves
-
-
-def spread(values):
-    """(mean, standard deviation of the sample; None for one value)"""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
-
-
-# ---- table -------------------------------------------------------------------------------------
-
-
-def percent(mean, deviation):
-    words = f"{100 * mean:.2f}"
-    return words + (f" ± {100 * deviation:.2f}" if deviation is not None else "") + " %"
-
-
-def cell(rows):
-    done = [r for r in rows if r["state"] == "done"]
-    failed = sum(r["state"] == "failed" for r in rows)
-    missing = len(rows) - len(done) - failed
-    words = []
-    accuracies = [r["test_accuracy"] for r in done if r["test_accuracy"] is not None]
-    losses = [r["test_loss"] for r in done if r["test_loss"] is not None]
-    if accuracies:
-        words.append(percent(*spread(accuracies)))
-    elif losses:
-        words.append(f"loss {spread(losses)[0]:.4g}")
-    elif done:
-        words.append("not evaluated")
-    if failed:
-        words.append(f"**{failed} of {len(rows)} failed**")
-    if missing:
-        words.append(f"{missing} to run")
-    return ", ".join(words)
-
-
-def write_table(grid, rows, path):
-    stages = sorted({row["stages"] for row in rows})
-    lines = [f"Test accuracy after the last epoch, mean ± standard deviation over seeds: "
-             f"{grid.name}.", "",
-             "| method | " + " | ".join(map(stages_words, stages)) + " |",
-             "|---" * (len(stages) + 1) + "|"]
-    for method in grid.methods:
-        cells = []
-        for n in stages:
-            mine = [r for r in rows if r["method"] == method and r["stages"] == n]
-            cells.append(cell(mine) if mine else "–")
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    reasons = [f"- {r['method']}, {stages_words(r['stages'])}, seed {r['seed']}: {r['reason']}"
-               for r in rows if r["state"] == "failed"]
-    if reasons:
-        lines += ["", "Failed:", "", *reasons]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def write_csv(rows, path):
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-# ---- pictures ----------------------------------------------------------------------------------
 
 
 def finite(value):
@@ -146,11 +57,11 @@ def limits(values):
 
 
 class Axes:
-    def __init__(self, title, x_name, y_name, xs, ys):
+    def __init__(self, title, x_name, y_name, xs, ys, keys):
         self.x_low, self.x_high = min(0, *xs), max(xs)
         self.y_low, self.y_high = limits(ys)
         self.right, self.bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-        self.picture = Picture(WIDTH, HEIGHT, title)
+        self.picture = Picture(WIDTH, max(HEIGHT, TOP + KEY_LINE * (keys + 1)), title)
         self.picture.text(LEFT, 30, title, "text title")
         whole = all(isinstance(x, int) for x in xs)  # steps or stages: no tick between two
         span = self.x_high - self.x_low
@@ -181,7 +92,7 @@ class Axes:
         self.picture.curve([(self.x(x), self.y(y)) for x, y, *_ in points], f"curve {kind}{dash}")
 
     def key(self, at, words, kind, dash):
-        y = TOP + 8 + 19 * at
+        y = TOP + 8 + KEY_LINE * at
         self.picture.line(self.right + 16, y, self.right + 44, y, f"curve {kind}{dash}")
         self.picture.text(self.right + 52, y + 4, words, "text")
 
@@ -203,7 +114,7 @@ def draw_curves(grid, found, choose, title, names, path):
         return
     every = [p for *_, points in lines for p in points]
     axes = Axes(f"{grid.name}: {title}", *names, [p[0] for p in every],
-                [y for p in every for y in p[1:]])
+                [y for p in every for y in p[1:]], len(lines))
     for at, (words, kind, dash, points) in enumerate(lines):
         axes.curve(points, kind, dash)
         axes.key(at, words, kind, dash)
@@ -214,16 +125,21 @@ def staleness(curves):
     return list(enumerate(curves["staleness"]))
 
 
+def gap(curves):
+    return [(stage, 100 * share) for stage, share in enumerate(curves["gap"]) if finite(share)]
+
+
+def of_most_stages(found):
+    """Where lateness tells most."""
+    most = max((run.stages for run in found), default=0)
+    return {run: curves for run, curves in found.items() if run.stages == most}
+
+
 def write(grid, folder, states):
     """Everything, into the study's folder."""
-    rows, found = [], {}
-    for run, state in states.items():
-        row, curves = read_run(run, state, folder / run.slug)
-        rows.append(row)
-        if curves:
-            found[run] = curves
+    rows, found = read_all(grid, folder, states)
     folder.mkdir(parents=True, exist_ok=True)
-    write_table(grid, rows, folder / "table.md")
+    study_table.write(grid, rows, folder / "table.md")
     write_csv(rows, folder / "results.csv")
     pictures = (
         ("accuracy-steps", accuracy, "step", "test accuracy", ("optimizer step", "%")),
@@ -236,4 +152,6 @@ def write(grid, folder, states):
                     folder / f"{name}.svg")
     draw_curves(grid, {r: c for r, c in found.items() if r.stages > 1}, staleness,
                 "staleness of forwards, mean", ("stage", "updates"), folder / "staleness.svg")
+    draw_curves(grid, of_most_stages(found), gap, "what the weights of forwards were off, mean",
+                ("stage", "% of the weights"), folder / "gap.svg")
     print((folder / "table.md").read_text(encoding="utf-8"), end="")

@@ -29,6 +29,7 @@ text { font-family: system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif; font-size:
 .left { text-anchor: end } .middle { text-anchor: middle }
 .s0 { color: #2f6fb3 } .s1 { color: #c2571a } .s2 { color: #2d8a57 } .s3 { color: #7a4fa8 }
 .s4 { color: #b03060 } .s5 { color: #6b7a1f } .s6 { color: #1f7f8c } .s7 { color: #8a5a2b }
+.s8 { color: #4f5fc4 } .s9 { color: #b8860b } .s10 { color: #5c6670 } .s11 { color: #d6467c }
 .curve { stroke: currentColor; stroke-width: 2; stroke-linejoin: round; fill: none }
 .band { fill: currentColor; opacity: .14; stroke: none } .key { fill: currentColor }
 .dashed { stroke-dasharray: 6 4 } .dotted { stroke-dasharray: 2 3 }
@@ -39,6 +40,7 @@ text { font-family: system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif; font-size:
 .track { fill: #1c2129 } .wait { fill: #656e79 }
 .s0 { color: #62a6ec } .s1 { color: #f0883e } .s2 { color: #57c08a } .s3 { color: #b48ae0 }
 .s4 { color: #ef6f9c } .s5 { color: #b5c457 } .s6 { color: #4fc3d1 } .s7 { color: #d0a070 }
+.s8 { color: #98a5f5 } .s9 { color: #e6c04d } .s10 { color: #a9b4bf } .s11 { color: #f7a1c4 }
 }
 """
 

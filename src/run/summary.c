@@ -42,6 +42,14 @@ static json_t *stage_object(const pt_run *run, const stage_card *card, const sta
     return object;
 }
 
+static json_t *classes_of(const pt_run *run)
+{
+    const pt_loss *loss = &run->partition->graph.loss;
+    return loss->kind == PT_LOSS_CROSS_ENTROPY
+               ? json_integer((json_int_t)pt_shape_elements(&loss->shape))
+               : json_null();
+}
+
 static json_t *summary_object(const pt_run *run, const run_totals *totals, const stage_card *cards,
                               double wall_s)
 {
@@ -61,6 +69,7 @@ static json_t *summary_object(const pt_run *run, const run_totals *totals, const
     json_object_set_new(object, "epochs", json_integer((json_int_t)totals->epochs));
     json_object_set_new(object, "world", json_integer(run->stages));
     json_object_set_new(object, "model", json_string(run->partition->name));
+    json_object_set_new(object, "classes", classes_of(run));
     json_object_set_new(object, "schedule", json_string(s->schedule));
     json_object_set_new(object, "sync_epochs", json_integer((json_int_t)s->sync_epochs));
     json_object_set_new(object, "predict", json_string(s->predict));

@@ -21,7 +21,7 @@ import small_model
 import tap
 
 STUDY = program.ROOT / "tools" / "study"
-PICTURES = ("accuracy-steps", "accuracy-time", "loss-steps", "loss-time", "staleness")
+PICTURES = ("accuracy-steps", "accuracy-time", "loss-steps", "loss-time", "staleness", "gap")
 GRID = """
 name = "tiny"
 partition = "small.yaml"
@@ -33,6 +33,7 @@ samples = 48
 batch = 16
 epochs = 2
 lr = 0.01
+gap-every = 1
 [methods.sync]
 schedule = "1f1b"
 stages = [1]
@@ -54,6 +55,9 @@ BAD = (
     ("no such model", "small.yaml", "absent.yaml", "there is no file"),
     ("an option of its own", "epochs = 2", "seed = 2", "seed is set by the study"),
     ("no option", "epochs = 2", '"Epochs!" = 2', "not the name of an option"),
+    ("no job", "stages = [1, 2]", "stages = [1, 2]\njobs = 0", "'jobs' must be a whole number"),
+    ("a switch of jobs", "stages = [1, 2]", "stages = [1, 2]\njobs = true", "'jobs' must be"),
+    ("jobs in words", "stages = [1, 2]", 'stages = [1, 2]\njobs = "2"', "'jobs' must be"),
     ("a list as option", "epochs = 2", "epochs = [2]", "must be a number"),
     ("the same folder", 'stages = [1]\n[methods."async, none"]', 'stages = [2]\n[methods."Sync!"]',
      "share the folder"),
@@ -121,10 +125,15 @@ class Study(unittest.TestCase):
                          {("sync", "1", "done"), ("async, none", "2", "done")})
         late = [r for r in self.rows() if r["stages"] == "2"]
         self.assertTrue(all(r["staleness_max"] == "1" for r in late), late)
+        self.assertTrue(all(float(r["gap_relative"]) > 0 for r in late), late)
+        self.assertTrue(all(float(r["gap_relative"]) == 0 for r in self.rows() if r not in late))
         for name in PICTURES:
             root = xml.etree.ElementTree.parse(self.out / f"{name}.svg").getroot()
             curves = [e for e in root.iter() if e.get("class", "").startswith("curve")]
             self.assertGreaterEqual(len(curves), 2, name)
+        words = "".join(root.itertext())  # of the last one, gap: at the most stages
+        self.assertIn("async, none, 2 stages", words)
+        self.assertNotIn("1 stage", words)
 
     def check_changes(self, first):
         """Another option: only the runs that it is about."""
@@ -142,8 +151,8 @@ class Study(unittest.TestCase):
         done = self.study("--only=p1-s1")
         self.assertEqual(done.returncode, 1, done)
         table = (self.out / "table.md").read_text()
-        self.assertIn("1 of 3 failed", table)
-        self.assertRegex(table, "too fast, 1 stage, seed 1: exit status 1: the loss")
+        self.assertIn("**1 of 3 diverged**, 2 to run", table)
+        self.assertRegex(table, "too fast, 1 stage, seed 1: diverged: the loss is no number")
         failed = [r for r in self.rows() if r["state"] == "failed"]
         self.assertEqual([r["method"] for r in failed], ["too fast"])
         mark = self.out / "too-fast-p1-s1" / "failed"
@@ -156,25 +165,50 @@ class Study(unittest.TestCase):
     def test_refused_runs_say_why(self):
         self.grid.write_text(GRID.replace('schedule = "1f1b"', 'schedule = "2f2b"'))
         self.assertEqual(self.study("--only=sync-p1-s1").returncode, 1)
-        self.assertRegex((self.out / "table.md").read_text(), "exit status 2: error: .*2f2b")
+        table = (self.out / "table.md").read_text()
+        self.assertRegex(table, "exit status 2: error: .*2f2b")
+        self.assertIn("**1 of 3 failed**, 2 to run", table)
+
+    def under_way(self):
+        """How many runs there were at a time at most: their folders tell when they began and ended."""
+        spans = [((path.parent / "command").stat().st_mtime_ns, path.stat().st_mtime_ns)
+                 for path in self.out.glob("*/summary.json")]
+        return max(sum(a <= begin < b for a, b in spans) for begin, _ in spans)
+
+    def test_side_by_side(self):
+        for jobs in (1, 3):
+            self.grid.write_text(GRID.replace("[options]", f"jobs = {jobs}\n[options]"))
+            self.out = self.folder / f"out-{jobs}"
+            done = self.study()
+            self.assertEqual(done.returncode, 0, done)
+            self.assertEqual(self.under_way(), jobs)
+            self.assertEqual("runs at a time" in done.stdout, jobs > 1)
+        one, other = ([(r["method"], r["seed"], r["test_loss"]) for r in csv.DictReader(
+            (self.folder / f"out-{jobs}" / "results.csv").open(encoding="utf-8"))]
+            for jobs in (1, 3))
+        self.assertEqual(one, other)
 
     def test_interrupted(self):
         """Ctrl-C: what was done stays, no rank is left, and the same command goes on."""
-        self.grid.write_text(GRID.replace("epochs = 2", "epochs = 100000"))
+        text = GRID.replace("epochs = 2", "epochs = 100000")
+        self.grid.write_text(text.replace("[options]", "jobs = 2\n[options]"))
         command = [sys.executable, "-B", STUDY, self.grid, f"--out={self.out}",
                    f"--program={program.PROGRAM}", "--only=async"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    text=True, env=environment(), start_new_session=True)
-        log = self.out / "async-none-p2-s1" / "log.jsonl"
+        logs = [self.out / f"async-none-p2-s{seed}" / "log.jsonl" for seed in (1, 2)]
         end = time.monotonic() + launch.TIME_LIMIT_S
-        while not (log.exists() and log.stat().st_size > 2000) and time.monotonic() < end:
+        while time.monotonic() < end and not all(
+            log.exists() and log.stat().st_size > 2000 for log in logs
+        ):
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=launch.TIME_LIMIT_S)
         self.assertEqual(process.returncode, 130, (out, err))
         self.assertIn("the same command goes on", err)
         self.assertEqual(self.ranks_below(self.out), [])
-        self.assertIn("to run", (self.out / "table.md").read_text())
+        self.assertEqual(list(self.out.glob("*/failed")), [], "interrupted is not failed")
+        self.assertIn("3 to run", (self.out / "table.md").read_text())
 
     def ranks_below(self, folder):
         """Processes that work in the study's folders."""
