@@ -271,6 +271,7 @@ class Outputs(unittest.TestCase):
         steps = EPOCHS * len(self.steps)
         self.assertEqual((s["steps"], s["epochs"], s["world"]), (steps, EPOCHS, RANKS))
         self.assertEqual((s["schedule"], s["predict"], s["stash"]), ("async", "msnag", False))
+        self.assertEqual((s["sync_epochs"], s["classes"]), (0, small_model.CLASSES))
         last = self.records("eval")[-1]
         self.assert_near(s["test_accuracy"], last["test_accuracy"])
         self.assert_near(s["test_loss"], last["test_loss"])

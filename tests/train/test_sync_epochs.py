@@ -66,8 +66,8 @@ class SyncEpochs(test_async.Comparing):
     def losses(self, ranks, folder, **options):
         """{epoch: losses of its steps}"""
         log = folder / "log.jsonl"
-        program.run(ranks, LENET5, log=log, dataset="synthetic", samples=100, batch=16,
-                    micro_batch=4, eval_every=0, threads=1, **options)
+        chosen = {"samples": 100, "batch": 16, "micro_batch": 4, **options}
+        program.run(ranks, LENET5, log=log, dataset="synthetic", eval_every=0, threads=1, **chosen)
         found = {}
         for record in map(json.loads, log.read_text(encoding="utf-8").splitlines()):
             if record["type"] == "step":
@@ -88,6 +88,49 @@ class SyncEpochs(test_async.Comparing):
                             for epoch in range(epochs - 1):
                                 self.assertEqual(late[epoch], flushed[epoch])
                             self.assertNotEqual(late[epochs - 1], flushed[epochs - 1])
+
+    def test_lists_of_ones_own_and_peaks(self):
+        """Late on the first stage alone, which then has two micro-batches where 1f1b has three."""
+        late = [("F", 0), ("F", 1), ("B", 0), ("B", 1), ("F", 2), ("F", 3), ("B", 2), ("F", 4),
+                ("B", 3), ("B", 4), ("F", 5), ("B", 5)]
+        plain = [(kind, m) for m in range(6) for kind in "FB"]
+        lines = ["rank,action,micro_batch"]
+        for rank, order in enumerate((late, plain, plain)):
+            for kind, m in order:
+                words = ("FORWARD",) if kind == "F" else ("BACKWARD_INPUT", "BACKWARD_WEIGHT")
+                lines += [f"{rank},{word},{m}" for word in words]
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            (folder / "own.csv").write_text("\n".join(lines) + "\n")
+            same = {"samples": 12, "batch": 6, "micro_batch": 2, "epochs": 3}
+            late = self.losses(3, folder, schedule=folder / "own.csv", sync_epochs=2, predict="none",
+                               stash=True, summary=folder / "summary.json", **same)
+            stages = json.loads((folder / "summary.json").read_text())["stages"]
+            flushed = self.losses(3, folder, schedule="1f1b", **same)
+        self.assertEqual([late[0], late[1]], [flushed[0], flushed[1]])
+        self.assertNotEqual(late[2], flushed[2])
+        self.assertEqual([s["stash_peak"] for s in stages], [3, 2, 1])
+        self.assertEqual([s["staleness_max"] for s in stages], [1, 0, 0])
+        for stage in stages:
+            self.assertEqual(stage["predicted_bytes"], stage["peak_bytes"])
+
+    def test_predicted_time_is_the_mean(self):
+        """Two stages, each 50 ms a forward and twice 50 ms a backward, four steps an epoch. A step
+        that is flushed takes F F B B W = 250 ms, so 1.0 s an epoch. Else the second stage has the
+        first micro-batch after 50 ms and is then busy for 4 x 150 ms, and the first one's last
+        backward ends 50 ms behind its last: 0.7 s."""
+        with tempfile.TemporaryDirectory() as name:
+            times = pathlib.Path(name) / "times.csv"
+            times.write_text("stage,forward_us,backward_input_us,backward_weight_us,update_us\n"
+                             "*,50000,50000,50000,0\n")
+            for sync_epochs, seconds in ((0, "0.7"), (1, "0.8"), (2, "0.9")):
+                text = program.run(2, LENET5, backend="clock", clock=times, dataset="synthetic",
+                                   samples=4, batch=1, micro_batch=1, epochs=3,
+                                   sync_epochs=sync_epochs, predict="none")
+                with self.subTest(sync_epochs=sync_epochs):
+                    self.assertIn(f"predicted  {seconds} s an epoch", text)
+                    said = "1f1b for" in text
+                    self.assertEqual(said, sync_epochs > 0, text)
 
 
 if __name__ == "__main__":
