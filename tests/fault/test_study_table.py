@@ -198,6 +198,10 @@ class OneComputation(unittest.TestCase):
                 same = run.computation == study_grid.Run("b", 1, 1, ()).computation
                 self.assertEqual(same, options in EQUAL)
                 self.assertEqual(self.losses(options) == plain, same)
+        two = {"2bw": "on", "predict": "none"}, {"2bw": "on", "predict": "none", "sync-epochs": "1"}
+        runs = [study_grid.Run("a", 1, 1, tuple(options.items())) for options in two]
+        self.assertNotEqual(self.losses(two[0]), self.losses(two[1]))
+        self.assertEqual([run.computation for run in runs], [None, None])
         tried = {name for options in EQUAL for name in options}
         self.assertEqual(tried, set(study_grid.ABOUT_LATENESS))
 
