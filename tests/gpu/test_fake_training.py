@@ -116,15 +116,22 @@ class Bits(fake_program.Case):
             (4, {"predict": "aggmsnag"}),
             (4, {"pipemare_dc": 0.135, "predict": "none"}),
         ):
-            options = {**self.SETTINGS, "clip": 0, "schedule": "async", "predict": "msnag", **also}
-            first, losses, *_ = self.train(ranks, "crossed", {"seed": 1}, **options)
+            options = {**self.SETTINGS, "clip": 0, "schedule": "async", "predict": "msnag",
+                       "gap_every": 2, **also}
+            first, losses, stages, *_ = self.train(ranks, "crossed", {"seed": 1}, **options)
+            gaps = [stage["gap_relative"] for stage in stages]
             for seed in SEEDS:
                 with self.subTest(ranks=ranks, **also, seed=seed):
-                    saved, own, *_ = self.train(ranks, "crossed", {"seed": seed}, **options)
+                    saved, own, stages, *_ = self.train(
+                        ranks, "crossed", {"seed": seed}, **options
+                    )
                     self.assertEqual(losses, own)
+                    self.assertEqual([stage["gap_relative"] for stage in stages], gaps)
                     self.assert_same_files(first, saved)
             with self.subTest("against ref", ranks=ranks, **also):
-                _, known, *_ = self.train(ranks, "crossed", backend="ref", **options)
+                _, known, stages, *_ = self.train(ranks, "crossed", backend="ref", **options)
+                for gap, stage in zip(gaps, stages):
+                    self.assertAlmostEqual(gap, stage["gap_relative"], delta=FP32 * gap)
                 for loss, expected in zip(losses, known):
                     self.assertLessEqual(abs(loss - expected), FP32 * expected)
 
