@@ -38,16 +38,17 @@ typedef struct pt_stage_plan {
     int device_link_slots; /* of each link, if they are device memory; 0: host memory. Counted
                               among the predicted bytes; the engine allocates them */
     uint64_t seed;         /* dropout */
-    int64_t gap_every; /* every so many training forwards one is measured, see pt_gap; 0: none */
+    int64_t
+        gap_every; /* every so many training forwards one is measured, see pt_gap_found; 0: none */
 } pt_stage_plan;
 
 /* How far the weights that forwards read were from the true ones that their gradients were applied
  * to: sums over the micro-batches that were measured. */
-typedef struct pt_gap {
+typedef struct pt_gap_found {
     int64_t measured;
     double rms;      /* √(mean over the stage's weights of (θ_fwd - θ)²) */
     double relative; /* the same, divided by √(mean of θ²) */
-} pt_gap;
+} pt_gap_found;
 
 /* A micro-batch on this stage. Pure data. */
 typedef struct pt_micro_batch {
@@ -72,7 +73,7 @@ void pt_stage_free(pt_stage *stage); /* NULL is fine */
 
 /* Since the last restart, at which no micro-batch may be here; the first one that is measured then
  * is number gap_every. */
-pt_gap pt_stage_gap(const pt_stage *stage);
+pt_gap_found pt_stage_gap(const pt_stage *stage);
 void pt_stage_gap_restart(pt_stage *stage);
 
 pt_weights *pt_stage_weights(pt_stage *stage);

@@ -50,7 +50,7 @@ void pt_gap_free(gap_meter *g)
 
 void pt_gap_restart(gap_meter *g)
 {
-    g->found = (pt_gap){0};
+    g->found = (pt_gap_found){0};
     g->due_in = g->every;
     g->slot = -1;
 }

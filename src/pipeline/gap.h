@@ -20,7 +20,7 @@ typedef struct gap_meter {
     int64_t due_in;    /* forwards until the next one; 0: it only waits for the copy */
     int slot;          /* of the micro-batch that is measured; -1: none */
     float *read, *off; /* what its forward read; room for the difference */
-    pt_gap found;
+    pt_gap_found found;
 } gap_meter;
 
 /* What its buffers take. */

@@ -184,7 +184,7 @@ pt_status pt_stage_predict_bytes(const pt_stage_plan *plan, const pt_weights_spe
     return status;
 }
 
-pt_gap pt_stage_gap(const pt_stage *stage)
+pt_gap_found pt_stage_gap(const pt_stage *stage)
 {
     return stage->gap.found;
 }

@@ -85,7 +85,7 @@ pt_status pt_log_file_step(pt_log_file *log, const pt_step_result *record, int64
     return put(log, object, err);
 }
 
-pt_status pt_log_file_gap(pt_log_file *log, uint32_t epoch, int64_t step, const pt_gap *gaps,
+pt_status pt_log_file_gap(pt_log_file *log, uint32_t epoch, int64_t step, const pt_gap_found *gaps,
                           int stages, pt_error *err)
 {
     json_t *measured = json_array(), *rms = json_array(), *relative = json_array();

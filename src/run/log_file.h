@@ -22,7 +22,7 @@ pt_status pt_log_file_run(pt_log_file *log, const pt_run *run, const stage_card 
 pt_status pt_log_file_step(pt_log_file *log, const pt_step_result *record, int64_t step,
                            pt_error *err);
 /* Of an epoch: sums, one entry a stage; their means are written. */
-pt_status pt_log_file_gap(pt_log_file *log, uint32_t epoch, int64_t step, const pt_gap *gaps,
+pt_status pt_log_file_gap(pt_log_file *log, uint32_t epoch, int64_t step, const pt_gap_found *gaps,
                           int stages, pt_error *err);
 pt_status pt_log_file_evaluation(pt_log_file *log, uint32_t epoch, const run_totals *totals,
                                  pt_error *err);

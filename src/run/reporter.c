@@ -27,7 +27,7 @@ struct pt_reporter {
     uint32_t epoch;
     int64_t steps, arrived;   /* rank 0: of this epoch */
     pt_pass_result *gathered; /* one per rank, filled on rank 0 … */
-    pt_gap *gaps;             /* … and of its epoch, with --gap-every */
+    pt_gap_found *gaps;       /* … and of its epoch, with --gap-every */
     size_t *counts;
     run_totals totals;
 };
@@ -196,12 +196,12 @@ static pt_status gather(pt_reporter *r, const void *mine, size_t bytes, void *al
 /* Of the epoch, and of all epochs. */
 static pt_status report_gaps(pt_reporter *r, pt_error *err)
 {
-    pt_gap mine = pt_stage_gap(r->run->stage);
+    pt_gap_found mine = pt_stage_gap(r->run->stage);
     if (r->run->settings->gap_every == 0)
         return PT_OK;
     PT_TRY(gather(r, &mine, sizeof mine, r->gaps, err));
     for (int i = 0; is_root(r) && i < r->run->stages; i++) {
-        pt_gap *total = &r->totals.stages[i].gap;
+        pt_gap_found *total = &r->totals.stages[i].gap;
         total->measured += r->gaps[i].measured;
         total->rms += r->gaps[i].rms;
         total->relative += r->gaps[i].relative;

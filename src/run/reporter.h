@@ -10,7 +10,7 @@ typedef struct stage_totals {
     int64_t elapsed_ns, busy_ns, window_ns, window_busy_ns, recv_wait_ns, send_wait_ns;
     int64_t staleness_sum, forwards;
     int32_t staleness_max;
-    pt_gap gap;
+    pt_gap_found gap;
 } stage_totals;
 
 /* What rank 0 knows at the end. */

@@ -78,7 +78,7 @@ static void keep(tap *t, const pt_run *run, outcome *o)
         CHECK_OK(t, pt_weights_get_state(run->weights, i, x, &t->err));
         append(o, x, (size_t)run->flat.state[i].shape.elements);
     }
-    pt_gap gap = pt_stage_gap(run->stage); /* of the last epoch */
+    pt_gap_found gap = pt_stage_gap(run->stage); /* of the last epoch */
     append(o, (float[]){(float)gap.rms, (float)gap.relative}, 2);
 }
 

@@ -139,7 +139,7 @@ static void update(fixture *f, float gradient)
 static void assert_found(const fixture *f, int measured, double rms, double relative)
 {
     const double tolerance = 1e-14;
-    pt_gap gap = pt_stage_gap(f->stage);
+    pt_gap_found gap = pt_stage_gap(f->stage);
     assert_int_equal(gap.measured, measured);
     if (!(fabs(gap.rms - rms) <= tolerance && fabs(gap.relative - relative) <= tolerance))
         fail_msg("gap %.17g, relative %.17g; not %.17g, %.17g", gap.rms, gap.relative, rms,
@@ -174,7 +174,7 @@ static void test_nothing_late_is_no_gap(void **state)
     update(&f, 1);
     forward(&f, 0, PT_TRAIN, 0);
     backward(&f, 0);
-    pt_gap gap = pt_stage_gap(f.stage);
+    pt_gap_found gap = pt_stage_gap(f.stage);
     assert_int_equal(gap.measured, 1);
     assert_true(gap.rms == 0 && gap.relative == 0);
     fill(&f, 0); /* nor is it a gap relative to nothing */
