@@ -238,7 +238,7 @@ def new_optimizer(options, is_last):
     return Sgd(options.optimizer == "nesterov" or (options.nesterov_last and is_last))
 
 
-class Gap:
+class Penalty:
     """One weight's measure of a step (gap-aware): a running mean of the squares of its velocities, and
     the highest learning rate."""
 
@@ -279,7 +279,7 @@ class Stage:
 
     def __post_init__(self):
         self.gradient = [0.0] * len(self.weights)
-        self.gaps = [Gap() for _ in self.weights]
+        self.penalties = [Penalty() for _ in self.weights]
         self.drift = [0.0] * len(self.weights)  # mean move of an update
         self.first = list(self.weights)
 
@@ -328,7 +328,7 @@ class Stage:
             gradient = sum(g * value for g, value in zip(gradients, inputs[layer]))
             if options.gap_aware:
                 rate = self.rate(len(self.history))
-                gradient /= self.gaps[layer].divisor(used[layer], self.weights[layer], rate)
+                gradient /= self.penalties[layer].divisor(used[layer], self.weights[layer], rate)
             self.gradient[layer] += gradient
             gradients = [weights[layer] * g for g in gradients]
         return gradients
@@ -344,7 +344,7 @@ class Stage:
             )
             self.gradient[layer] = 0.0
             if options.gap_aware:
-                self.gaps[layer].moved(optimizer.velocity, self.rate(len(self.history)))
+                self.penalties[layer].moved(optimizer.velocity, self.rate(len(self.history)))
         before = self.history[-1] if self.history else self.first
         self.history.append(list(self.weights))
         if options.pipemare_dc and self.delay > 0:
