@@ -172,6 +172,7 @@ pt_status pt_run_plan(pt_run *run, pt_error *err)
         .per_step = (int)pt_epoch_per_step(&run->epoch_plan),
         .in_flight = (int)s->in_flight,
         .clip = s->clip > 0,
+        .chunks = 1,
     };
     int64_t rest = run->total_steps % run->steps_per_epoch;
     PT_TRY(check_own_lists(run, err));

@@ -152,7 +152,7 @@ pt_status pt_run_write_schedule(const pt_run *run, pt_error *err)
 pt_status pt_span_infer(int stages, int n, pt_span *ret_span, pt_error *err)
 {
     pt_schedule *schedule = NULL;
-    PT_TRY(pt_schedule_infer(stages, n, &schedule, err));
+    PT_TRY(pt_schedule_infer(stages, /*chunks=*/1, n, &schedule, err));
     return prove(schedule, ret_span, err);
 }
 

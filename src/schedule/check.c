@@ -30,16 +30,16 @@ static pt_status refuse(FILE *stream, char **text, pt_player *player, const pt_f
 static pt_status refuse_flaw(pt_player *player, const pt_flaw *flaw, pt_error *err)
 {
     const pt_schedule *schedule = player->schedule;
-    char *text = NULL;
+    char *text = NULL, unit[PT_UNIT_TEXT];
     size_t bytes;
     FILE *stream = open_memstream(&text, &bytes);
     if (stream && flaw->action.line > 0)
         fprintf(stream, "%s:%d: ", schedule->spec.name, flaw->action.line);
     if (stream)
-        fprintf(stream, "schedule '%s' is refused: rank %d, action %d, %s of micro-batch %d: %s\n",
+        fprintf(stream, "schedule '%s' is refused: rank %d, action %d, %s of %s: %s\n",
                 schedule->spec.name, flaw->rank, flaw->index,
-                pt_action_name((pt_action_kind)flaw->action.kind), flaw->action.micro_batch,
-                flaw->reason);
+                pt_action_name((pt_action_kind)flaw->action.kind),
+                pt_schedule_name_unit(&schedule->spec, &flaw->action, unit), flaw->reason);
     player->stop_rank = flaw->rank;
     player->stop_at = flaw->index;
     return refuse(stream, &text, player, flaw, err);
@@ -88,11 +88,11 @@ static pt_status refuse_deadlock(pt_player *player, int slots, pt_error *err)
     return refuse(stream, &text, player, NULL, err);
 }
 
-static pt_status check_ranks(pt_player *player, pt_schedule_rank *ranks, pt_error *err)
+static pt_status check_ranks(pt_player *player, pt_schedule_rank *found, pt_error *err)
 {
     for (int rank = 0; rank < player->schedule->spec.stages; rank++) {
         pt_flaw flaw;
-        pt_status status = pt_schedule_check_rank(player->schedule, rank, &ranks[rank], &flaw, err);
+        pt_status status = pt_schedule_check_rank(player->schedule, rank, found, &flaw, err);
         if (status == PT_EINPUT)
             return refuse_flaw(player, &flaw, err);
         PT_TRY(status);
@@ -116,19 +116,19 @@ static pt_status check_together(pt_player *player, int slots, pt_error *err)
 pt_status pt_schedule_check(const pt_schedule *schedule, int slots, pt_schedule_rank *ret_ranks,
                             pt_error *err)
 {
-    size_t stages = (size_t)schedule->spec.stages;
+    size_t blocks = (size_t)pt_schedule_blocks(&schedule->spec);
     pt_player *player = NULL;
-    pt_schedule_rank *found = calloc(stages, sizeof(*found));
+    pt_schedule_rank *found = calloc(blocks, sizeof(*found));
     pt_status status = PT_OK;
     if (!found) {
-        status = pt_fail(err, PT_ENOMEM, "no memory to check a schedule of %zu stages", stages);
+        status = pt_fail(err, PT_ENOMEM, "no memory to check a schedule of %zu blocks", blocks);
         goto out;
     }
     PT_GOTO(status, pt_player_new(schedule, NULL, slots, /*synchronous=*/true, &player, err));
     PT_GOTO(status, check_ranks(player, found, err));
     PT_GOTO(status, check_together(player, slots, err));
     if (ret_ranks)
-        memcpy(ret_ranks, found, stages * sizeof(*found));
+        memcpy(ret_ranks, found, blocks * sizeof(*found));
 out:
     pt_player_free(player);
     free(found);

@@ -6,6 +6,8 @@
  *     rank 1 |  . 0F 0B 0W 1F 1B 1W* .  . 2F 2B 2W 3F 3B 3W* .
  *     F forward  B gradient of inputs  W gradient of weights  * update  . idle
  *
+ * With several chunks a letter says which: 3Fb is micro-batch 3 through the second.
+ *
  * A row is one string: a separator before every cell and one after the last. What takes no time
  * (an update, the mark of what is refused) stands in the separators. All times are whole numbers,
  * because the play has unit costs and messages that take no time. */
@@ -18,6 +20,7 @@ enum {
     PICTURE_COLUMNS = 100, /* of a refusal, in characters */
     PICTURE_RANKS = 12,    /* of a refusal: it must fit a pt_error */
     AXIS_EVERY = 5,        /* columns between two numbers of the time axis */
+    LETTERS = 26,          /* chunks that have one */
 };
 
 static const char letters[PT_ACTION_KINDS] = {
@@ -54,7 +57,7 @@ static int margin(const pt_schedule *schedule)
 static int cell_width(const pt_schedule *schedule, int64_t last_column)
 {
     int64_t most = schedule->spec.micro_batches - 1;
-    return digits(most < last_column ? most : last_column) + 1;
+    return digits(most < last_column ? most : last_column) + 1 + (schedule->spec.chunks > 1);
 }
 
 /* The narrowest cells, and with them the most of `total` columns, that fit in `width` characters.
@@ -106,9 +109,12 @@ static bool paint_cell(grid *g, int rank, double when, const pt_action *a)
     if (!place || (int64_t)when - g->from == g->columns)
         return false;
     char letter = a->kind < PT_ACTION_KINDS ? letters[a->kind] : '?';
-    int n = snprintf(text, sizeof(text), "%d%c", a->micro_batch, letter);
+    char chunk[2] = "";
+    if (g->schedule->spec.chunks > 1)
+        chunk[0] = a->chunk < LETTERS ? (char)('a' + a->chunk) : '?';
+    int n = snprintf(text, sizeof(text), "%d%c%s", a->micro_batch, letter, chunk);
     if (n > g->cell) /* only a micro-batch that the span does not have is too wide */
-        n = snprintf(text, sizeof(text), "?%c", letter);
+        n = snprintf(text, sizeof(text), "?%c%s", letter, chunk);
     memset(place + 1, ' ', (size_t)g->cell);
     memcpy(place + 1 + g->cell - n, text, (size_t)n);
     return true;
@@ -173,6 +179,8 @@ static void print_legend(const pt_schedule *schedule, bool refused, FILE *out)
                 schedule->spec.clip ? "# clip and update" : "* update");
     else
         fprintf(out, "I inference  . idle");
+    if (schedule->spec.chunks > 1)
+        fprintf(out, "  a b … chunk");
     if (refused)
         fprintf(out, "\n> activation  < gradient  ! here");
     fputc('\n', out);
@@ -186,6 +194,8 @@ static void print_title(const pt_schedule *schedule, FILE *out)
             spec->micro_batches == 1 ? "" : "es");
     if (pt_schedule_trains(schedule))
         fprintf(out, ", %d a step", spec->per_step);
+    if (spec->chunks > 1)
+        fprintf(out, ", %d chunks a rank", spec->chunks);
     if (spec->in_flight > 0)
         fprintf(out, ", %d more in flight", spec->in_flight);
     fputc('\n', out);

@@ -7,11 +7,6 @@
 
 #include "internal.h"
 
-typedef struct message {
-    pt_action_kind kind;
-    int peer; /* outside 0 … P-1: this end of the pipeline has no such message */
-} message;
-
 static bool is_forward(const pt_action *action)
 {
     return action->kind == PT_FORWARD || action->kind == PT_INFER;
@@ -22,19 +17,22 @@ static bool talks(const pt_action *action)
     return is_forward(action) || action->kind == PT_BACKWARD_INPUT;
 }
 
-static void add_message(pt_action_list *list, const pt_action *compute, message m, int stages)
+/* Unless this end of the pipeline has no such message. */
+static void add_message(pt_action_list *list, const pt_schedule_spec *spec, int rank,
+                        const pt_action *compute, pt_action_kind kind)
 {
-    if (m.peer < 0 || m.peer >= stages)
+    int peer = pt_schedule_peer(spec, rank, compute->chunk, kind);
+    if (peer < 0)
         return;
     pt_action action = *compute;
-    action.kind = (uint8_t)m.kind;
+    action.kind = (uint8_t)kind;
     action.staleness = 0;
-    action.peer = m.peer;
+    action.peer = peer;
     list->actions[list->n++] = action;
 }
 
-static pt_status lower_rank(const pt_action_list *from, int rank, int stages, pt_action_list *to,
-                            pt_error *err)
+static pt_status lower_rank(const pt_action_list *from, const pt_schedule_spec *spec, int rank,
+                            pt_action_list *to, pt_error *err)
 {
     int talking = 0;
     for (int i = 0; i < from->n; i++)
@@ -43,15 +41,11 @@ static pt_status lower_rank(const pt_action_list *from, int rank, int stages, pt
     for (int i = 0; i < from->n; i++) {
         const pt_action *action = &from->actions[i];
         bool forward = is_forward(action);
-        message before =
-            forward ? (message){PT_RECV_ACT, rank - 1} : (message){PT_RECV_GRAD, rank + 1};
-        message after =
-            forward ? (message){PT_SEND_ACT, rank + 1} : (message){PT_SEND_GRAD, rank - 1};
         if (talks(action))
-            add_message(to, action, before, stages);
+            add_message(to, spec, rank, action, forward ? PT_RECV_ACT : PT_RECV_GRAD);
         to->actions[to->n++] = *action;
         if (talks(action))
-            add_message(to, action, after, stages);
+            add_message(to, spec, rank, action, forward ? PT_SEND_ACT : PT_SEND_GRAD);
     }
     return PT_OK;
 }
@@ -67,7 +61,8 @@ pt_status pt_schedule_lower(pt_schedule *schedule, pt_error *err)
 
     pt_status status = PT_OK;
     for (int rank = 0; rank < stages; rank++)
-        PT_GOTO(status, lower_rank(&schedule->ranks[rank], rank, stages, &ranks[rank], err));
+        PT_GOTO(status,
+                lower_rank(&schedule->ranks[rank], &schedule->spec, rank, &ranks[rank], err));
 
     /* Swapped in as a whole: a failure leaves the schedule as it was. */
     pt_action_list *old = schedule->ranks;
@@ -83,5 +78,6 @@ out:
 
 int pt_schedule_slots(const pt_schedule_spec *spec)
 {
-    return spec->in_flight < INT32_MAX - 2 ? 2 + spec->in_flight : INT32_MAX;
+    int least = spec->chunks > 1 && spec->stages > 4 ? (spec->stages + 1) / 2 : 2;
+    return spec->in_flight < INT32_MAX - least ? least + spec->in_flight : INT32_MAX;
 }

@@ -6,9 +6,9 @@
 
 struct pt_own_lists {
     char *file;
-    int stages, micro_batches;
-    pt_action_list
-        *ranks; /* [stages]; of an action only kind, micro_batch and line mean anything */
+    int stages, micro_batches, chunks;
+    pt_action_list *ranks; /* [stages]; of an action only kind, micro_batch, chunk and line mean
+                              anything */
 };
 
 #endif

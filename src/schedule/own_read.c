@@ -5,8 +5,9 @@
  *     0,FORWARD,1
  *     0,BACKWARD_INPUT,0
  *
- * Here every line is read, and every rank must have each of its three actions of every micro-batch
- * once. Whether their order can be trained with is the checker's business. */
+ * A fourth column, chunk, is for ranks with several blocks of layers. Here every line is read, and
+ * every rank must have each of its three actions of every micro-batch and chunk once. Whether their
+ * order can be trained with is the checker's business. */
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,7 +158,8 @@ static pt_status make_room(reader *r, int rank)
 
 static pt_status read_action(reader *r, char *cells[COLUMNS], int n)
 {
-    static const int most[COLUMNS] = {[RANK] = MOST_RANKS - 1, [MICRO_BATCH] = PT_SPAN_MAX - 1};
+    static const int most[COLUMNS] = {
+        [RANK] = MOST_RANKS - 1, [MICRO_BATCH] = PT_SPAN_MAX - 1, [CHUNK] = PT_MOST_CHUNKS - 1};
     int number[COLUMNS] = {0};
     pt_action_kind kind = PT_FORWARD;
     if (n != r->cells)
@@ -168,8 +170,13 @@ static pt_status read_action(reader *r, char *cells[COLUMNS], int n)
                    : read_number(r, cells[i], r->at[i], most[r->at[i]], &number[r->at[i]]));
     PT_TRY(make_room(r, number[RANK]));
     pt_action_list *list = &r->own->ranks[number[RANK]];
-    list->actions[list->n++] = (pt_action){
-        .kind = (uint8_t)kind, .micro_batch = number[MICRO_BATCH], .peer = -1, .line = r->line};
+    list->actions[list->n++] = (pt_action){.kind = (uint8_t)kind,
+                                           .chunk = (uint8_t)number[CHUNK],
+                                           .micro_batch = number[MICRO_BATCH],
+                                           .peer = -1,
+                                           .line = r->line};
+    if (number[CHUNK] >= r->own->chunks)
+        r->own->chunks = number[CHUNK] + 1;
     if (number[MICRO_BATCH] >= r->own->micro_batches)
         r->own->micro_batches = number[MICRO_BATCH] + 1;
     return PT_OK;
@@ -203,33 +210,61 @@ static pt_status read_lines(reader *r, const char *text, size_t bytes)
 /* ---- is everything there? ---------------------------------------------------------------------
  */
 
-/* first[3 * micro_batch + kind]: the line that has it. A list cannot have all actions of more
+static size_t place_of(const pt_own_lists *own, const pt_action *a)
+{
+    size_t unit = (size_t)a->micro_batch * (size_t)own->chunks + a->chunk;
+    return OF_A_MICRO_BATCH * unit + a->kind;
+}
+
+/* "micro-batch 3", and the chunk where there are several. */
+static const char *unit_of(const pt_own_lists *own, const pt_action *a, char text[PT_UNIT_TEXT])
+{
+    return pt_schedule_name_unit(&(pt_schedule_spec){.chunks = own->chunks}, a, text);
+}
+
+/* first[place_of(action)] is the line that has it. A list cannot have all actions of more
  * micro-batches than it has lines, so that many entries and one micro-batch more show what lacks.
  */
-static pt_status find_faults(reader *r, int rank, int *first, int known)
+static pt_status find_doubles(reader *r, int rank, int *first, int known)
 {
-    const pt_action_list *list = &r->own->ranks[rank];
+    const pt_own_lists *own = r->own;
+    const pt_action_list *list = &own->ranks[rank];
+    char unit[PT_UNIT_TEXT];
     for (int i = 0; i < list->n; i++) {
         const pt_action *a = &list->actions[i];
         if (a->micro_batch >= known)
             continue;
-        int *line = &first[OF_A_MICRO_BATCH * a->micro_batch + a->kind];
+        int *line = &first[place_of(own, a)];
         if (*line)
-            return refuse_line(r, a->line,
-                               "the second %s of micro-batch %d on rank %d; the first is in line "
-                               "%d",
-                               pt_action_name((pt_action_kind)a->kind), a->micro_batch, rank,
-                               *line);
+            return refuse_line(
+                r, a->line, "the second %s of %s on rank %d; the first is in line %d",
+                pt_action_name((pt_action_kind)a->kind), unit_of(own, a, unit), rank, *line);
         *line = a->line;
     }
-    for (int i = 0; i < OF_A_MICRO_BATCH * known; i++)
-        if (!first[i])
-            return REFUSE(r,
-                          "rank %d has no %s of micro-batch %d; each of the ranks 0 to %d runs "
-                          "each of the micro-batches 0 to %d",
-                          rank, pt_action_name((pt_action_kind)(i % OF_A_MICRO_BATCH)),
-                          i / OF_A_MICRO_BATCH, r->own->stages - 1, r->own->micro_batches - 1);
     return PT_OK;
+}
+
+static pt_status find_gaps(reader *r, int rank, const int *first, int known)
+{
+    const pt_own_lists *own = r->own;
+    char unit[PT_UNIT_TEXT], chunks[PT_UNIT_TEXT] = "";
+    size_t at = 0, chunk_count = (size_t)own->chunks;
+    size_t places = OF_A_MICRO_BATCH * chunk_count * (size_t)known;
+    while (at < places && first[at])
+        at++;
+    if (at == places)
+        return PT_OK;
+    size_t unit_at = at / OF_A_MICRO_BATCH;
+    pt_action missing = {.kind = (uint8_t)(at % OF_A_MICRO_BATCH),
+                         .chunk = (uint8_t)(unit_at % chunk_count),
+                         .micro_batch = (int32_t)(unit_at / chunk_count)};
+    if (own->chunks > 1)
+        snprintf(chunks, sizeof chunks, " on each of the chunks 0 to %d", own->chunks - 1);
+    return REFUSE(r,
+                  "rank %d has no %s of %s; each of the ranks 0 to %d runs each of the "
+                  "micro-batches 0 to %d%s",
+                  rank, pt_action_name((pt_action_kind)missing.kind), unit_of(own, &missing, unit),
+                  own->stages - 1, own->micro_batches - 1, chunks);
 }
 
 static pt_status check_complete(reader *r)
@@ -238,10 +273,13 @@ static pt_status check_complete(reader *r)
         int lines = r->own->ranks[rank].n, known = r->own->micro_batches;
         if (known > lines)
             known = lines + 1;
-        int *first = calloc((size_t)known * OF_A_MICRO_BATCH, sizeof *first);
+        int *first =
+            calloc((size_t)known * OF_A_MICRO_BATCH * (size_t)r->own->chunks, sizeof *first);
         if (!first)
             return pt_fail(r->err, PT_ENOMEM, "%s: no memory for its lists", r->own->file);
-        pt_status status = find_faults(r, rank, first, known);
+        pt_status status = find_doubles(r, rank, first, known);
+        if (status == PT_OK)
+            status = find_gaps(r, rank, first, known);
         free(first);
         PT_TRY(status);
     }

@@ -5,7 +5,8 @@
  * ranks run changes neither whether they get stuck nor when anything happens, so there is no queue
  * of events sorted by time: a rank runs until it must wait, and the time of an action is the
  * maximum of the times of what it waits for. Every action is played once and wakes at most two
- * neighbours: the whole is linear in the number of actions.
+ * neighbours (the first and the last rank are neighbours where there are several chunks): the whole
+ * is linear in the number of actions.
  *
  * Message i of a channel, with S slots at either end:
  *
@@ -52,20 +53,21 @@ static pt_status channel_init(pt_channel *c, double latency, int ring, pt_error 
 
 static void fill_durations(pt_player *p, const pt_stage_cost *costs)
 {
-    for (int rank = 0; rank < p->schedule->spec.stages; rank++) {
-        double *d = p->duration[rank];
-        const pt_stage_cost *c = &costs[rank];
+    const pt_schedule_spec *spec = &p->schedule->spec;
+    for (int block = 0; block < pt_schedule_blocks(spec); block++) {
+        double *d = p->duration[block], *rank = p->duration[block % spec->stages];
+        const pt_stage_cost *c = &costs[block];
         d[PT_FORWARD] = d[PT_INFER] = c->forward;
         d[PT_BACKWARD_INPUT] = c->backward_input;
         d[PT_BACKWARD_WEIGHT] = c->backward_weight;
-        d[PT_CLIP] = c->clip;
-        d[PT_UPDATE] = c->update;
+        rank[PT_CLIP] += c->clip;
+        rank[PT_UPDATE] += c->update;
     }
 }
 
 static pt_status open_channels(pt_player *p, const pt_stage_cost *costs, pt_error *err)
 {
-    int edges = p->schedule->spec.stages - 1;
+    int edges = pt_schedule_blocks(&p->schedule->spec) - 1;
     /* The window of messages that anything still asks for is slots at both ends. */
     for (int e = 0; e < edges; e++) {
         PT_TRY(channel_init(&p->act[e], costs[e].send_act, 2 * p->slots, err));
@@ -87,12 +89,13 @@ static int useful_slots(const pt_schedule *schedule, int slots)
 static pt_status fill_player(pt_player *p, const pt_stage_cost *costs, pt_error *err)
 {
     size_t n = (size_t)p->schedule->spec.stages;
-    pt_stage_cost *unit = calloc(n, sizeof(*unit));
+    size_t blocks = (size_t)pt_schedule_blocks(&p->schedule->spec);
+    pt_stage_cost *unit = calloc(blocks, sizeof(*unit));
     p->cursor = calloc(n, sizeof(*p->cursor));
     p->clock = calloc(n, sizeof(*p->clock));
-    p->duration = calloc(n, sizeof(*p->duration));
-    p->act = calloc(n, sizeof(*p->act));
-    p->grad = calloc(n, sizeof(*p->grad));
+    p->duration = calloc(blocks, sizeof(*p->duration));
+    p->act = calloc(blocks, sizeof(*p->act));
+    p->grad = calloc(blocks, sizeof(*p->grad));
     p->queue = calloc(n, sizeof(*p->queue));
     p->queued = calloc(n, sizeof(*p->queued));
     p->clipping = calloc(n, sizeof(*p->clipping));
@@ -102,8 +105,8 @@ static pt_status fill_player(pt_player *p, const pt_stage_cost *costs, pt_error 
         status = pt_fail(err, PT_ENOMEM, "no memory to play a schedule of %zu stages", n);
         goto out;
     }
-    for (size_t rank = 0; rank < n; rank++)
-        unit[rank] = (pt_stage_cost){.forward = 1, .backward_input = 1, .backward_weight = 1};
+    for (size_t block = 0; block < blocks; block++)
+        unit[block] = (pt_stage_cost){.forward = 1, .backward_input = 1, .backward_weight = 1};
     fill_durations(p, costs ? costs : unit);
     PT_GOTO(status, open_channels(p, costs ? costs : unit, err));
 out:
@@ -148,8 +151,8 @@ void pt_player_free(pt_player *p)
 {
     if (!p)
         return;
-    channels_free(p->act, p->schedule->spec.stages);
-    channels_free(p->grad, p->schedule->spec.stages);
+    channels_free(p->act, pt_schedule_blocks(&p->schedule->spec));
+    channels_free(p->grad, pt_schedule_blocks(&p->schedule->spec));
     free(p->cursor);
     free(p->clock);
     free(p->duration);
@@ -162,13 +165,12 @@ void pt_player_free(pt_player *p)
 /* ---- channels ---- */
 
 /* The channel of a message action, or NULL where this end of the pipeline has none. */
-static pt_channel *channel_of(const pt_player *p, int rank, pt_action_kind kind)
+static pt_channel *channel_of(const pt_player *p, int rank, const pt_action *a)
 {
-    bool behind = kind == PT_SEND_ACT || kind == PT_RECV_GRAD;
-    int edge = behind ? rank : rank - 1;
-    if (edge < 0 || edge >= p->schedule->spec.stages - 1)
+    int edge = pt_schedule_edge(&p->schedule->spec, rank, a->chunk, (pt_action_kind)a->kind);
+    if (edge < 0)
         return NULL;
-    return kind == PT_SEND_ACT || kind == PT_RECV_ACT ? &p->act[edge] : &p->grad[edge];
+    return a->kind == PT_SEND_ACT || a->kind == PT_RECV_ACT ? &p->act[edge] : &p->grad[edge];
 }
 
 static void deliver(pt_channel *c, int slots)
@@ -223,10 +225,12 @@ static bool take(pt_player *p, pt_channel *c, int rank, int32_t micro_batch, dou
 
 /* ---- running ---- */
 
+/* Ranks beyond an end are those at the other one. */
 static void wake(pt_player *p, int rank)
 {
     int ranks = p->schedule->spec.stages;
-    if (rank < 0 || rank >= ranks || p->queued[rank])
+    rank = (rank + ranks) % ranks;
+    if (p->queued[rank])
         return;
     p->queued[rank] = true;
     p->queue[(p->queue_head + p->queue_n++) % ranks] = rank;
@@ -273,13 +277,13 @@ static bool advance(pt_player *p, int rank, const pt_play_visitor *v)
     switch (a->kind) {
     case PT_RECV_ACT:
     case PT_RECV_GRAD:
-        c = channel_of(p, rank, a->kind);
+        c = channel_of(p, rank, a);
         if (!c || !take(p, c, rank, a->micro_batch, now, &end))
             return false;
         break;
     case PT_SEND_ACT:
     case PT_SEND_GRAD:
-        c = channel_of(p, rank, a->kind);
+        c = channel_of(p, rank, a);
         if (!c || !put(p, c, a->micro_batch, now, &end))
             return false;
         break;
@@ -287,9 +291,9 @@ static bool advance(pt_player *p, int rank, const pt_play_visitor *v)
         come_to_clip(p, rank, v);
         return p->cursor[rank] > index;
     default:
-        if (a->kind >= PT_ACTION_KINDS)
+        if (a->kind >= PT_ACTION_KINDS || a->chunk >= p->schedule->spec.chunks)
             return false;
-        end = now + p->duration[rank][a->kind];
+        end = now + p->duration[pt_schedule_block(&p->schedule->spec, rank, a->chunk)][a->kind];
     }
     finish(p, rank, now, end, v);
     return true;
@@ -302,8 +306,10 @@ static void reset(pt_player *p)
         p->cursor[rank] = 0;
         p->clock[rank] = 0;
         p->queued[rank] = p->clipping[rank] = false;
-        p->act[rank].sent = p->act[rank].delivered = p->act[rank].taken = 0;
-        p->grad[rank].sent = p->grad[rank].delivered = p->grad[rank].taken = 0;
+    }
+    for (int e = 0; e < pt_schedule_blocks(&p->schedule->spec); e++) {
+        p->act[e].sent = p->act[e].delivered = p->act[e].taken = 0;
+        p->grad[e].sent = p->grad[e].delivered = p->grad[e].taken = 0;
     }
     p->crossed_rank = -1;
     p->crossed_message = -1;
@@ -343,15 +349,16 @@ void pt_player_describe(const pt_player *p, int rank, char *ret_text, size_t byt
 {
     const pt_action *a = &p->schedule->ranks[rank].actions[p->cursor[rank]];
     const char *name = pt_action_name(a->kind);
+    char unit[PT_UNIT_TEXT];
+    pt_schedule_name_unit(&p->schedule->spec, a, unit);
     bool sends = a->kind == PT_SEND_ACT || a->kind == PT_SEND_GRAD;
     if (a->kind == PT_CLIP)
         snprintf(ret_text, bytes, "rank %d waits in CLIP of step %d for the other ranks", rank,
                  a->step);
     else if (sends)
-        snprintf(ret_text, bytes,
-                 "rank %d waits in %s of micro-batch %d for a free slot of rank %d", rank, name,
-                 a->micro_batch, a->peer);
+        snprintf(ret_text, bytes, "rank %d waits in %s of %s for a free slot of rank %d", rank,
+                 name, unit, a->peer);
     else
-        snprintf(ret_text, bytes, "rank %d waits in %s of micro-batch %d from rank %d", rank, name,
-                 a->micro_batch, a->peer);
+        snprintf(ret_text, bytes, "rank %d waits in %s of %s from rank %d", rank, name, unit,
+                 a->peer);
 }

@@ -24,20 +24,27 @@ typedef struct micro_batch {
     int backward_version; /* … and before the BACKWARD_INPUT */
 } micro_batch;
 
-typedef struct rank_state {
-    const pt_schedule *schedule;
-    const pt_schedule_spec *spec;
-    int rank;
-    bool training;
+/* A block of the rank. */
+typedef struct chunk_state {
+    bool is_last;    /* of the model */
     micro_batch *of; /* [micro_batches] */
     int next[PT_ACTION_KINDS];
-    int updates, clips;
     int *users; /* [steps + 1]: micro-batches in flight whose forward used a version */
     int stash, versions;
     int held;          /* micro-batches whose gradients of values are alive */
     bool mixed;        /* something else computed while they were */
     int64_t staleness; /* sum over forwards */
     pt_schedule_rank found;
+} chunk_state;
+
+typedef struct rank_state {
+    const pt_schedule *schedule;
+    const pt_schedule_spec *spec;
+    int rank;
+    bool training;
+    chunk_state *chunks; /* [spec->chunks] */
+    int updates, clips;  /* of all chunks alike */
+    int stash, stash_peak;
     pt_flaw *flaw;
 } rank_state;
 

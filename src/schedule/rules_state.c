@@ -14,65 +14,71 @@ const progress pt_progress[PT_ACTION_KINDS] = {
     [PT_SEND_GRAD] = {SENT_GRAD, INPUT, true, false, false},
 };
 
-static void count_versions(rank_state *s)
+static void raise_to(int *peak, int value)
 {
-    int alive = s->versions + (s->users[s->updates] == 0);
-    if (alive > s->found.versions_peak)
-        s->found.versions_peak = alive;
+    if (value > *peak)
+        *peak = value;
 }
 
-static void begin_stash(rank_state *s, micro_batch *m)
+static void count_versions(const rank_state *s, chunk_state *c)
+{
+    raise_to(&c->found.versions_peak, c->versions + (c->users[s->updates] == 0));
+}
+
+static void begin_stash(rank_state *s, chunk_state *c, micro_batch *m)
 {
     m->version = s->updates;
-    if (s->users[m->version]++ == 0)
-        s->versions++;
-    if (++s->stash > s->found.stash_peak)
-        s->found.stash_peak = s->stash;
+    if (c->users[m->version]++ == 0)
+        c->versions++;
+    raise_to(&c->found.stash_peak, ++c->stash);
+    raise_to(&s->stash_peak, ++s->stash);
 }
 
-static void end_stash(rank_state *s, const micro_batch *m)
+static void end_stash(rank_state *s, chunk_state *c, const micro_batch *m)
 {
-    if (--s->users[m->version] == 0)
-        s->versions--;
+    if (--c->users[m->version] == 0)
+        c->versions--;
+    c->stash--;
     s->stash--;
 }
 
 /* From the first that is known of a micro-batch's gradient until its BACKWARD_WEIGHT. Whatever else
- * computes, or arrives, in between would overwrite it if all shared one memory. */
-static void track_held(rank_state *s, const micro_batch *m, const pt_action *a)
+ * computes on this chunk, or arrives for it, in between would overwrite it if all shared one
+ * memory. Chunks have memory of their own. */
+static void track_held(chunk_state *c, const micro_batch *m, const pt_action *a)
 {
-    bool begun = m->done & INPUT || (m->done & GOT_GRAD && s->rank < s->spec->stages - 1);
+    bool begun = m->done & INPUT || (m->done & GOT_GRAD && !c->is_last);
     switch (a->kind) {
     case PT_RECV_GRAD:
     case PT_BACKWARD_INPUT:
-        if (s->held > begun)
-            s->mixed = true;
-        s->held += !begun;
+        if (c->held > begun)
+            c->mixed = true;
+        c->held += !begun;
         break;
     case PT_FORWARD:
     case PT_RECV_ACT:
-        s->mixed |= s->held > 0;
+        c->mixed |= c->held > 0;
         break;
     case PT_BACKWARD_WEIGHT:
-        s->held--;
+        c->held--;
         break;
     default:
         break;
     }
-    if (s->held > s->found.held_peak)
-        s->found.held_peak = s->held;
+    raise_to(&c->found.held_peak, c->held);
 }
 
-void pt_rank_state_apply(rank_state *s, int index, const pt_action *a)
+static void take_in_unit(rank_state *s, int index, const pt_action *a)
 {
-    micro_batch *m = &s->of[a->micro_batch];
-    track_held(s, m, a);
+    chunk_state *c = &s->chunks[a->chunk];
+    micro_batch *m = &c->of[a->micro_batch];
+    track_held(c, m, a);
     m->done |= pt_progress[a->kind].sets;
-    s->next[a->kind]++;
+    c->next[a->kind]++;
     switch (a->kind) {
     case PT_FORWARD:
         m->ran_at = index;
-        begin_stash(s, m);
+        begin_stash(s, c, m);
         break;
     case PT_INFER:
         m->ran_at = index;
@@ -82,16 +88,21 @@ void pt_rank_state_apply(rank_state *s, int index, const pt_action *a)
         m->backward_version = s->updates;
         break;
     case PT_BACKWARD_WEIGHT:
-        end_stash(s, m);
-        break;
-    case PT_CLIP:
-        s->clips++;
-        break;
-    case PT_UPDATE:
-        s->updates++;
+        end_stash(s, c, m);
         break;
     default:
         break;
     }
-    count_versions(s);
+}
+
+void pt_rank_state_apply(rank_state *s, int index, const pt_action *a)
+{
+    if (a->kind == PT_CLIP)
+        s->clips++;
+    else if (a->kind == PT_UPDATE)
+        s->updates++;
+    else
+        take_in_unit(s, index, a);
+    for (int c = 0; c < s->spec->chunks; c++)
+        count_versions(s, &s->chunks[c]);
 }

@@ -1,4 +1,4 @@
-/* The simulator: the lists played with the costs of their stages.
+/* The simulator: the lists played with the costs of their blocks.
  *
  * It plays twice. The first time it finds the window in which bubbles count; the second time it
  * measures in it. For a synchronous schedule the window is the whole span. For an asynchronous one
@@ -57,14 +57,14 @@ static void measure(void *context, int rank, int index, double start, double end
 
 static pt_status check_costs(const pt_schedule *schedule, const pt_stage_cost *costs, pt_error *err)
 {
-    for (int rank = 0; rank < schedule->spec.stages; rank++) {
-        const pt_stage_cost *c = &costs[rank];
+    for (int block = 0; block < pt_schedule_blocks(&schedule->spec); block++) {
+        const pt_stage_cost *c = &costs[block];
         const double all[] = {c->forward, c->backward_input, c->backward_weight, c->update,
                               c->clip,    c->send_act,       c->send_grad};
         for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
             if (!(isfinite(all[i]) && all[i] >= 0))
                 return pt_fail(err, PT_EINPUT,
-                               "stage %d: a cost of %g µs; costs are finite and 0 or more", rank,
+                               "stage %d: a cost of %g µs; costs are finite and 0 or more", block,
                                all[i]);
     }
     return PT_OK;

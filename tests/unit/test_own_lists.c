@@ -66,7 +66,7 @@ static void test_forms(void **state)
         pt_own_lists *own = parse(texts[i]);
         assert_int_equal(pt_own_lists_stages(own), 2);
         assert_int_equal(pt_own_lists_micro_batches(own), 2);
-        pt_schedule *s = generate(own, (pt_schedule_spec){NULL, 2, 2, 2, 0, false});
+        pt_schedule *s = generate(own, (pt_schedule_spec){NULL, 2, 2, 2, 0, false, 1});
         for (int rank = 0; rank < 2; rank++)
             assert_list(s, rank, "F0 B0 W0 F1 B1 W1 U1");
         pt_schedule_free(s);
@@ -98,7 +98,7 @@ static void test_bad_files(void **state)
         {HEADING "0,FORWARD,\n", "my.csv:2: micro_batch ''"},
         {HEADING "0,FORWARD,1.5\n", "my.csv:2: micro_batch '1.5'"},
         {HEADING "0,FORWARD,99999999999999999999\n", "my.csv:2: micro_batch '9999"},
-        {"rank,action,micro_batch,chunk\n0,FORWARD,0,1\n", "my.csv:2: chunk '1'"},
+        {"rank,action,micro_batch,chunk\n0,FORWARD,0,64\n", "my.csv:2: chunk '64'"},
         {HEADING "0,FORWARDS,0\n",
          "my.csv:2: unknown action 'FORWARDS' (FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT); did you "
          "mean FORWARD?"},
@@ -163,7 +163,7 @@ static void test_step_repeats(void **state)
     pt_own_lists *own = parse(HEADING "0,FORWARD,0\n0,FORWARD,1\n0,BACKWARD_INPUT,0\n"
                                       "0,BACKWARD_INPUT,1\n0,BACKWARD_WEIGHT,0\n"
                                       "0,BACKWARD_WEIGHT,1\n");
-    pt_schedule *s = generate(own, (pt_schedule_spec){"any", 1, 5, 2, 0, true});
+    pt_schedule *s = generate(own, (pt_schedule_spec){"any", 1, 5, 2, 0, true, 1});
     assert_list(s, 0, "F0 F1 B0 B1 W0 W1 C1 U1 F2 F3 B2 B3 W2 W3 C3 U3 F4 B4 W4 C4 U4");
     assert_string_equal(s->spec.name, "my.csv");
     assert_true(s->synchronous);
@@ -197,7 +197,8 @@ static void test_synchronous_or_not(void **state)
         bool synchronous = !cases[i].synchronous;
         assert_ok(pt_own_lists_synchronous(own, cases[i].per_step, &synchronous, &err), &err);
         assert_int_equal(synchronous, cases[i].synchronous);
-        pt_schedule *s = generate(own, (pt_schedule_spec){NULL, 1, 3, cases[i].per_step, 0, false});
+        pt_schedule *s =
+            generate(own, (pt_schedule_spec){NULL, 1, 3, cases[i].per_step, 0, false, 1});
         assert_list(s, 0, cases[i].list);
         assert_int_equal(s->synchronous, cases[i].synchronous);
         assert_ok(pt_schedule_lower(s, &err), &err);
@@ -213,10 +214,10 @@ static void test_sizes(void **state)
     static pt_error err;
     pt_own_lists *own = parse(HEADING ALL("0", "0") ALL("0", "1") ALL("0", "2"));
     pt_schedule *untouched = NULL;
-    pt_schedule_spec spec = {NULL, 2, 3, 3, 0, false};
+    pt_schedule_spec spec = {NULL, 2, 3, 3, 0, false, 1};
     assert_fails(pt_own_lists_generate(own, &spec, &untouched, &err), PT_EINPUT,
                  "my.csv has lists for 1 rank, and this run has 2", &err);
-    spec = (pt_schedule_spec){NULL, 1, 4, 2, 0, false};
+    spec = (pt_schedule_spec){NULL, 1, 4, 2, 0, false, 1};
     assert_fails(pt_own_lists_generate(own, &spec, &untouched, &err), PT_EINPUT,
                  "my.csv has 3 micro-batches a rank; it must have those of one step, which are 2, "
                  "or those of a whole epoch, which are 4",
@@ -226,7 +227,7 @@ static void test_sizes(void **state)
                  "schedule 'my.csv': 0 micro-batches", &err);
     assert_null(untouched);
     /* A span may be shorter than the list. */
-    pt_schedule *s = generate(own, (pt_schedule_spec){NULL, 1, 2, 3, 0, false});
+    pt_schedule *s = generate(own, (pt_schedule_spec){NULL, 1, 2, 3, 0, false, 1});
     assert_list(s, 0, "F0 B0 W0 F1 B1 W1 U1");
     pt_schedule_free(s);
     pt_own_lists_free(own);
@@ -256,7 +257,7 @@ static void test_refused_lists(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         pt_own_lists *own = parse(cases[i].text);
         int n = pt_own_lists_micro_batches(own);
-        pt_schedule *s = generate(own, (pt_schedule_spec){NULL, 2, n, n, 0, false});
+        pt_schedule *s = generate(own, (pt_schedule_spec){NULL, 2, n, n, 0, false, 1});
         assert_ok(pt_schedule_lower(s, &err), &err);
         assert_fails(pt_schedule_check(s, SLOTS, NULL, &err), PT_EINPUT, cases[i].words, &err);
         pt_schedule_free(s);
@@ -273,7 +274,7 @@ static void test_input_gradient_waits_for_update(void **state)
     pt_own_lists *own = parse(HEADING "0,FORWARD,0\n0,FORWARD,1\n0,BACKWARD_INPUT,0\n"
                                       "0,BACKWARD_INPUT,1\n0,BACKWARD_WEIGHT,0\n"
                                       "0,BACKWARD_WEIGHT,1\n");
-    pt_schedule *s = generate(own, (pt_schedule_spec){NULL, 1, 2, 1, 0, false});
+    pt_schedule *s = generate(own, (pt_schedule_spec){NULL, 1, 2, 1, 0, false, 1});
     assert_ok(pt_schedule_lower(s, &err), &err);
     assert_fails(pt_schedule_check(s, SLOTS, NULL, &err), PT_EINPUT,
                  "my.csv:5: schedule 'my.csv' is refused: rank 0, action 3, BACKWARD_INPUT of "
@@ -290,8 +291,9 @@ static void test_round_trip(void **state)
     (void)state;
     static pt_error err;
     static const pt_schedule_spec specs[] = {
-        {"gpipe", 3, 7, 3, 0, true},  {"1f1b", 4, 9, 4, 0, false}, {"zb-h1", 4, 9, 4, 0, true},
-        {"async", 3, 8, 2, 1, false}, {"1f1b", 1, 1, 1, 0, false},
+        {"gpipe", 3, 7, 3, 0, true, 1}, {"1f1b", 4, 9, 4, 0, false, 1},
+        {"zb-h1", 4, 9, 4, 0, true, 1}, {"async", 3, 8, 2, 1, false, 1},
+        {"1f1b", 1, 1, 1, 0, false, 1},
     };
     for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
         char *text = NULL;

@@ -39,7 +39,7 @@ static void test_rows(void **state)
     int n;
     const pt_schedule_row *rows = pt_schedule_rows(&n);
     const char *const *names = pt_schedule_names();
-    assert_int_equal(n, 4);
+    assert_int_equal(n, 5);
     for (int i = 0; i < n; i++) {
         assert_string_equal(names[i], rows[i].name);
         assert_ptr_equal(pt_schedule_find(names[i]), &rows[i]);
@@ -60,16 +60,17 @@ static void test_bad_specs(void **state)
         pt_schedule_spec spec;
         const char *words;
     } cases[] = {
-        {{"zigzag", 2, 2, 1, 0, false}, "unknown schedule 'zigzag' (gpipe, 1f1b, zb-h1, async)"},
-        {{NULL, 2, 2, 1, 0, false}, "unknown schedule"},
-        {{"1f1b", 0, 2, 1, 0, false}, "0 stages; give 1"},
-        {{"1f1b", 2, 0, 1, 0, false}, "0 micro-batches in a span"},
-        {{"1f1b", 2, 2, 0, 0, false}, "0 micro-batches a step"},
-        {{"async", 2, 2, 1, -1, false}, "-1 forwards in flight"},
-        {{"1f1b", 2, INT32_MAX, 1, 0, false}, "give 1 to"},
-        {{"gpipe", 2, 2, 1, 1, false}, "flushes at every step"},
-        {{"1f1b", 2, 2, 1, 3, false}, "--in-flight"},
-        {{"async", 2, 2, 1, 0, true}, "not known yet when the last stage has to update"},
+        {{"zigzag", 2, 2, 1, 0, false, 1},
+         "unknown schedule 'zigzag' (gpipe, 1f1b, interleaved, zb-h1, async)"},
+        {{NULL, 2, 2, 1, 0, false, 1}, "unknown schedule"},
+        {{"1f1b", 0, 2, 1, 0, false, 1}, "0 stages; give 1"},
+        {{"1f1b", 2, 0, 1, 0, false, 1}, "0 micro-batches in a span"},
+        {{"1f1b", 2, 2, 0, 0, false, 1}, "0 micro-batches a step"},
+        {{"async", 2, 2, 1, -1, false, 1}, "-1 forwards in flight"},
+        {{"1f1b", 2, INT32_MAX, 1, 0, false, 1}, "give 1 to"},
+        {{"gpipe", 2, 2, 1, 1, false, 1}, "flushes at every step"},
+        {{"1f1b", 2, 2, 1, 3, false, 1}, "--in-flight"},
+        {{"async", 2, 2, 1, 0, true, 1}, "not known yet when the last stage has to update"},
     };
     static pt_error err;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -79,7 +80,7 @@ static void test_bad_specs(void **state)
         assert_null(untouched);
     }
     pt_schedule *untouched = NULL;
-    assert_fails(pt_schedule_infer(2, 0, &untouched, &err), PT_EINPUT, "0 micro-batches", &err);
+    assert_fails(pt_schedule_infer(2, 1, 0, &untouched, &err), PT_EINPUT, "0 micro-batches", &err);
     assert_null(untouched);
     pt_schedule_free(NULL);
 }
@@ -93,48 +94,48 @@ static void test_lists(void **state)
         int rank;
         const char *computes, *lowered;
     } cases[] = {
-        {{"gpipe", 2, 3, 2, 0, false},
+        {{"gpipe", 2, 3, 2, 0, false, 1},
          0,
          "F0 F1 B0 W0 B1 W1 U1 F2 B2 W2 U2",
          "F0 s0 F1 s1 R0 B0 W0 R1 B1 W1 U1 F2 s2 R2 B2 W2 U2"},
-        {{"gpipe", 2, 3, 2, 0, true},
+        {{"gpipe", 2, 3, 2, 0, true, 1},
          1,
          "F0 F1 B0 W0 B1 W1 C1 U1 F2 B2 W2 C2 U2",
          "r0 F0 r1 F1 B0 S0 W0 B1 S1 W1 C1 U1 r2 F2 B2 S2 W2 C2 U2"},
-        {{"1f1b", 2, 5, 3, 0, false},
+        {{"1f1b", 2, 5, 3, 0, false, 1},
          0,
          "F0 F1 B0 W0 F2 B1 W1 B2 W2 U2 F3 F4 B3 W3 B4 W4 U4",
          "F0 s0 F1 s1 R0 B0 W0 F2 s2 R1 B1 W1 R2 B2 W2 U2 "
          "F3 s3 F4 s4 R3 B3 W3 R4 B4 W4 U4"},
-        {{"1f1b", 3, 2, 2, 0, false},
+        {{"1f1b", 3, 2, 2, 0, false, 1},
          1,
          "F0 F1 B0 W0 B1 W1 U1",
          "r0 F0 s0 r1 F1 s1 R0 B0 S0 W0 R1 B1 S1 W1 U1"},
         /* Figure 3 above of Qi et al. has 4 stages; here are the middle and the last of 3. */
-        {{"zb-h1", 3, 5, 5, 0, false},
+        {{"zb-h1", 3, 5, 5, 0, false, 1},
          1,
          "F0 F1 B0 F2 B1 W0 F3 B2 W1 F4 B3 W2 B4 W3 W4 U4",
          "r0 F0 s0 r1 F1 s1 R0 B0 S0 r2 F2 s2 R1 B1 S1 W0 r3 F3 s3 R2 B2 S2 W1 "
          "r4 F4 s4 R3 B3 S3 W2 R4 B4 S4 W3 W4 U4"},
-        {{"zb-h1", 3, 5, 4, 0, true},
+        {{"zb-h1", 3, 5, 4, 0, true, 1},
          2,
          "F0 B0 F1 B1 F2 B2 W0 F3 B3 W1 W2 W3 C3 U3 F4 B4 W4 C4 U4",
          "r0 F0 B0 S0 r1 F1 B1 S1 r2 F2 B2 S2 W0 r3 F3 B3 S3 W1 W2 W3 C3 U3 "
          "r4 F4 B4 S4 W4 C4 U4"},
-        {{"zb-h1", 3, 3, 3, 0, false},
+        {{"zb-h1", 3, 3, 3, 0, false, 1},
          0,
          "F0 F1 F2 B0 W0 B1 W1 B2 W2 U2",
          "F0 s0 F1 s1 F2 s2 R0 B0 W0 R1 B1 W1 R2 B2 W2 U2"},
-        {{"async", 2, 4, 2, 0, false},
+        {{"async", 2, 4, 2, 0, false, 1},
          0,
          "F0 F1 B0 W0 F2 B1 W1 U1 F3 B2 W2 B3 W3 U3",
          "F0 s0 F1 s1 R0 B0 W0 F2 s2 R1 B1 W1 U1 F3 s3 R2 B2 W2 R3 B3 W3 U3"},
-        {{"async", 1, 2, 1, 1, false}, 0, "F0 B0 W0 U0 F1 B1 W1 U1", "F0 B0 W0 U0 F1 B1 W1 U1"},
-        {{"async", 2, 4, 1, 1, false},
+        {{"async", 1, 2, 1, 1, false, 1}, 0, "F0 B0 W0 U0 F1 B1 W1 U1", "F0 B0 W0 U0 F1 B1 W1 U1"},
+        {{"async", 2, 4, 1, 1, false, 1},
          0,
          "F0 F1 F2 B0 W0 U0 F3 B1 W1 U1 B2 W2 U2 B3 W3 U3",
          "F0 s0 F1 s1 F2 s2 R0 B0 W0 U0 F3 s3 R1 B1 W1 U1 R2 B2 W2 U2 R3 B3 W3 U3"},
-        {{"1f1b", 1, 1, 1, 0, false}, 0, "F0 B0 W0 U0", "F0 B0 W0 U0"},
+        {{"1f1b", 1, 1, 1, 0, false, 1}, 0, "F0 B0 W0 U0", "F0 B0 W0 U0"},
     };
     static pt_error err;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -160,7 +161,7 @@ static void test_infer(void **state)
     char text[128];
     pt_schedule *schedule = NULL;
     pt_schedule_rank ranks[3];
-    assert_ok(pt_schedule_infer(3, 2, &schedule, &err), &err);
+    assert_ok(pt_schedule_infer(3, 1, 2, &schedule, &err), &err);
     assert_ok(pt_schedule_lower(schedule, &err), &err);
     spell(&schedule->ranks[1], text, sizeof(text));
     assert_string_equal(text, "r0 I0 s0 r1 I1 s1");
@@ -242,7 +243,7 @@ static void check_all_sizes(const char *name, int in_flight, bool clip)
             for (int per_step = 1; per_step <= MOST_PER_STEP; per_step++) {
                 pt_schedule_rank ranks[MOST_STAGES];
                 pt_schedule *s =
-                    make((pt_schedule_spec){name, stages, n, per_step, in_flight, clip});
+                    make((pt_schedule_spec){name, stages, n, per_step, in_flight, clip, 1});
                 /* what is more in flight needs as many slots more */
                 assert_ok(pt_schedule_check(s, /*slots=*/1 + in_flight, ranks, &err), &err);
                 assert_ok(pt_schedule_check(s, SLOTS + in_flight, ranks, &err), &err);
@@ -277,7 +278,7 @@ static void test_known_staleness(void **state)
 {
     (void)state;
     static const int expected[] = {0, 1, 2, 3, 3, 3, 3, 3, 3, 3};
-    pt_schedule *s = make((pt_schedule_spec){"async", 4, 10, 1, 0, false});
+    pt_schedule *s = make((pt_schedule_spec){"async", 4, 10, 1, 0, false, 1});
     int m = 0;
     for (int i = 0; i < s->ranks[0].n; i++)
         if (s->ranks[0].actions[i].kind == PT_FORWARD)
@@ -291,7 +292,7 @@ static void test_extreme_numbers(void **state)
     (void)state;
     static pt_error err;
     pt_schedule_rank rank[2];
-    pt_schedule *s = make((pt_schedule_spec){"async", 2, 3, INT32_MAX, INT32_MAX, false});
+    pt_schedule *s = make((pt_schedule_spec){"async", 2, 3, INT32_MAX, INT32_MAX, false, 1});
     assert_int_equal(pt_schedule_slots(&s->spec), INT32_MAX); /* and not a number below 0 */
     assert_ok(pt_schedule_check(s, INT32_MAX, rank, &err), &err);
     assert_int_equal(rank[0].stash_peak, 3);
@@ -434,7 +435,7 @@ static void test_held_gradients(void **state)
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         pt_schedule_rank ranks[2];
-        pt_schedule *s = make((pt_schedule_spec){"1f1b", 2, 3, 3, 0, false});
+        pt_schedule *s = make((pt_schedule_spec){"1f1b", 2, 3, 3, 0, false, 1});
         apply(&cases[i].edit, s);
         assert_ok(pt_schedule_check(s, SLOTS, ranks, &err), &err);
         int rank = cases[i].edit.rank;
@@ -444,7 +445,7 @@ static void test_held_gradients(void **state)
     }
 }
 
-static const pt_schedule_spec async_spec = {"async", 3, 6, 2, 0, false};
+static const pt_schedule_spec async_spec = {"async", 3, 6, 2, 0, false, 1};
 
 /* The lists of async_spec begin like this (see spell):
  *   rank 0   F0 s0 F1 s1 F2 s2 R0 B0 W0 F3 s3 R1 B1 W1 U1 …
@@ -542,7 +543,7 @@ static void test_refuses_clip_faults(void **state)
         {MOVE_(0, PT_CLIP, 1, PT_BACKWARD_WEIGHT, 1), "before the BACKWARD_WEIGHT of micro-batch 1",
          "1#!"},
     };
-    check_refusals((pt_schedule_spec){"1f1b", 3, 6, 2, 0, true}, cases, COUNT(cases));
+    check_refusals((pt_schedule_spec){"1f1b", 3, 6, 2, 0, true, 1}, cases, COUNT(cases));
 }
 
 /* A synchronous schedule whose steps overlap tells the truth about its staleness, and still lies
@@ -551,7 +552,7 @@ static void test_refuses_stale_synchronous(void **state)
 {
     (void)state;
     static pt_error err;
-    pt_schedule *s = make((pt_schedule_spec){"async", 2, 4, 1, 0, false});
+    pt_schedule *s = make((pt_schedule_spec){"async", 2, 4, 1, 0, false, 1});
     s->synchronous = true;
     assert_fails(pt_schedule_check(s, SLOTS, NULL, &err), PT_EINPUT, "promises never to be stale",
                  &err);
@@ -580,8 +581,8 @@ static void test_slots_decide(void **state)
 {
     (void)state;
     static pt_error err;
-    pt_schedule *all = make((pt_schedule_spec){"gpipe", 2, 4, 4, 0, false});
-    pt_schedule *turns = make((pt_schedule_spec){"1f1b", 2, 4, 4, 0, false});
+    pt_schedule *all = make((pt_schedule_spec){"gpipe", 2, 4, 4, 0, false, 1});
+    pt_schedule *turns = make((pt_schedule_spec){"1f1b", 2, 4, 4, 0, false, 1});
     pt_action_list kept = all->ranks[1];
     all->ranks[1] = turns->ranks[1];
     turns->ranks[1] = kept;
@@ -598,7 +599,7 @@ static void test_clip_is_a_meeting(void **state)
 {
     (void)state;
     static pt_error err;
-    pt_schedule *s = make((pt_schedule_spec){"1f1b", 2, 2, 1, 0, true});
+    pt_schedule *s = make((pt_schedule_spec){"1f1b", 2, 2, 1, 0, true, 1});
     /* Rank 1 wants the next step's activation before it comes to the CLIP. */
     static const edit early = MOVE_(1, PT_RECV_ACT, 1, PT_CLIP, 0);
     apply(&early, s);
@@ -624,14 +625,14 @@ static void test_large_refusal(void **state)
     (void)state;
     static pt_error err;
     static const edit missing = DROP_(33, PT_SEND_ACT, 1234);
-    pt_schedule *s = make((pt_schedule_spec){"async", 64, 2000, 3, 0, false});
+    pt_schedule *s = make((pt_schedule_spec){"async", 64, 2000, 3, 0, false, 1});
     apply(&missing, s);
     assert_fails(pt_schedule_check(s, SLOTS, NULL, &err), PT_EINPUT, " 1234>!", &err);
     assert_non_null(strstr(err.text, "rank 33 |"));
     assert_non_null(strstr(err.text, "! here\n"));
     pt_schedule_free(s);
     static const edit early = MOVE_(0, PT_RECV_GRAD, 0, PT_SEND_ACT, 0);
-    s = make((pt_schedule_spec){"async", 64, 2000, 3, 0, false});
+    s = make((pt_schedule_spec){"async", 64, 2000, 3, 0, false, 1});
     apply(&early, s);
     assert_fails(pt_schedule_check(s, SLOTS, NULL, &err), PT_EINPUT, "and 56 more ranks wait",
                  &err);
@@ -692,7 +693,7 @@ static void test_large_is_fast(void **state)
     static pt_error err;
     clock_t start = clock();
     pt_schedule_rank ranks[8];
-    pt_schedule *s = make((pt_schedule_spec){"async", 8, 40000, 1, 0, false});
+    pt_schedule *s = make((pt_schedule_spec){"async", 8, 40000, 1, 0, false, 1});
     assert_ok(pt_schedule_check(s, SLOTS, ranks, &err), &err);
     assert_int_equal(ranks[0].staleness_max, 7);
     assert_int_equal(ranks[0].versions_peak, 8);

@@ -40,7 +40,7 @@ static pt_schedule *make_infer(int stages, int n)
 {
     static pt_error err;
     pt_schedule *schedule = NULL;
-    assert_ok(pt_schedule_infer(stages, n, &schedule, &err), &err);
+    assert_ok(pt_schedule_infer(stages, 1, n, &schedule, &err), &err);
     return lowered(schedule);
 }
 
@@ -65,7 +65,7 @@ static double simulate(const pt_schedule *s, pt_stage_cost cost, int slots,
 static void check_flushed(const char *name, int stages, int n, int per_step, double f, double input,
                           double weight)
 {
-    pt_schedule *s = make((pt_schedule_spec){name, stages, n, per_step, 0, false});
+    pt_schedule *s = make((pt_schedule_spec){name, stages, n, per_step, 0, false, 1});
     pt_simulated_rank ranks[MOST_STAGES];
     double total = simulate(
         s, (pt_stage_cost){.forward = f, .backward_input = input, .backward_weight = weight}, SLOTS,
@@ -101,9 +101,9 @@ static void check_zero_bubble(int stages, int per_step, int steps, double f, dou
 {
     const pt_stage_cost cost = {.forward = f, .backward_input = b, .backward_weight = w};
     pt_schedule *s =
-        make((pt_schedule_spec){"zb-h1", stages, steps * per_step, per_step, 0, false});
+        make((pt_schedule_spec){"zb-h1", stages, steps * per_step, per_step, 0, false, 1});
     pt_schedule *plain =
-        make((pt_schedule_spec){"1f1b", stages, steps * per_step, per_step, 0, false});
+        make((pt_schedule_spec){"1f1b", stages, steps * per_step, per_step, 0, false, 1});
     pt_simulated_rank ranks[MOST_STAGES];
     double total = simulate(s, cost, SLOTS, ranks);
     int delay = (stages < per_step ? stages : per_step) - 1;
@@ -137,12 +137,12 @@ static void test_bubble_of_zb_h1_with_long_weights(void **state)
     for (int stages = 2; stages <= MOST_STAGES; stages++)
         for (int per_step = stages; per_step <= 20; per_step++) {
             pt_schedule *s =
-                make((pt_schedule_spec){"zb-h1", stages, per_step, per_step, 0, false});
+                make((pt_schedule_spec){"zb-h1", stages, per_step, per_step, 0, false, 1});
             assert_near(simulate(s, cost, SLOTS, NULL), per_step * 6 + (stages - 1) * 3, ROUNDING);
             pt_schedule_free(s);
             /* W > B: after a single step the last stage is still at it. */
             const pt_stage_cost late = {.forward = 2, .backward_input = 1, .backward_weight = 2};
-            s = make((pt_schedule_spec){"zb-h1", stages, 3 * per_step, per_step, 0, false});
+            s = make((pt_schedule_spec){"zb-h1", stages, 3 * per_step, per_step, 0, false, 1});
             assert_near(simulate(s, late, SLOTS, NULL),
                         3 * (per_step * 5 + (stages - 1) * 1) + (stages - 1) * 1, ROUNDING);
             pt_schedule_free(s);
@@ -153,7 +153,7 @@ static void test_clip_and_update_cost(void **state)
 {
     (void)state;
     static pt_error err;
-    pt_schedule *s = make((pt_schedule_spec){"gpipe", 2, 1, 1, 0, true});
+    pt_schedule *s = make((pt_schedule_spec){"gpipe", 2, 1, 1, 0, true, 1});
     const pt_stage_cost costs[2] = {
         {.forward = 1, .backward_input = 2, .backward_weight = 4, .update = 8, .clip = 16},
         {.forward = 32, .backward_input = 64, .backward_weight = 128, .update = 256, .clip = 512},
@@ -189,7 +189,7 @@ static void test_one_stage(void **state)
     static const char *const names[] = {"gpipe", "1f1b", "async"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         pt_simulated_rank rank;
-        pt_schedule *s = make((pt_schedule_spec){names[i], 1, 1, 1, 0, false});
+        pt_schedule *s = make((pt_schedule_spec){names[i], 1, 1, 1, 0, false, 1});
         const pt_stage_cost cost = {
             .forward = 1, .backward_input = 2, .backward_weight = 3, .update = 4, .send_act = 99};
         assert_near(simulate(s, cost, 1, &rank), 10, ROUNDING);
@@ -210,7 +210,7 @@ static void test_no_bubble_when_balanced(void **state)
     for (int stages = 1; stages <= MOST_STAGES; stages++)
         for (int per_step = 1; per_step <= 4; per_step++) {
             pt_simulated_rank ranks[MOST_STAGES];
-            pt_schedule *s = make((pt_schedule_spec){"async", stages, 400, per_step, 0, false});
+            pt_schedule *s = make((pt_schedule_spec){"async", stages, 400, per_step, 0, false, 1});
             const pt_stage_cost whole = {.forward = 1, .backward_input = 2};
             const pt_stage_cost split = {.forward = 1, .backward_input = 1, .backward_weight = 1};
             simulate(s, whole, SLOTS, ranks);
@@ -236,7 +236,7 @@ static void test_latency_costs(void **state)
             const pt_stage_cost cost = {
                 .forward = f, .backward_input = b, .send_act = l, .send_grad = l};
             pt_simulated_rank ranks[MOST_STAGES];
-            pt_schedule *s = make((pt_schedule_spec){"async", stages, 600, 1, 0, false});
+            pt_schedule *s = make((pt_schedule_spec){"async", stages, 600, 1, 0, false, 1});
             simulate(s, cost, /*slots=*/8, ranks);
             double efficiency = 1 / (1 + 2 * l * (stages - 1) / (stages * (f + b)));
             for (int rank = 0; rank < stages; rank++)
@@ -254,7 +254,7 @@ static void test_in_flight_hides_latency(void **state)
         .forward = 1, .backward_input = 2, .send_act = 1.5, .send_grad = 1.5};
     for (int stages = 2; stages <= MOST_STAGES; stages++) {
         pt_simulated_rank ranks[MOST_STAGES];
-        pt_schedule *s = make((pt_schedule_spec){"async", stages, 600, 1, 1, false});
+        pt_schedule *s = make((pt_schedule_spec){"async", stages, 600, 1, 1, false, 1});
         simulate(s, cost, /*slots=*/8, ranks);
         for (int rank = 0; rank < stages; rank++)
             assert_near(ranks[rank].bubble, 0, EDGE_EFFECT);
@@ -273,7 +273,7 @@ static void test_unbalanced(void **state)
     static const double bubbles[3] = {0.5, 0, 2.0 / 3};
     pt_simulated_rank ranks[3];
     double total;
-    pt_schedule *s = make((pt_schedule_spec){"async", 3, 400, 1, 0, false});
+    pt_schedule *s = make((pt_schedule_spec){"async", 3, 400, 1, 0, false, 1});
     assert_ok(pt_schedule_simulate(s, costs, SLOTS, NULL, NULL, ranks, &total, &err), &err);
     for (int rank = 0; rank < 3; rank++)
         assert_near(ranks[rank].bubble, bubbles[rank], EDGE_EFFECT);
@@ -286,7 +286,7 @@ static void test_span_without_steady_state(void **state)
 {
     (void)state;
     pt_simulated_rank ranks[4];
-    pt_schedule *s = make((pt_schedule_spec){"async", 4, 1, 1, 0, false});
+    pt_schedule *s = make((pt_schedule_spec){"async", 4, 1, 1, 0, false, 1});
     double total = simulate(s, (pt_stage_cost){.forward = 1, .backward_input = 1}, SLOTS, ranks);
     assert_near(total, 8, ROUNDING);
     for (int rank = 0; rank < 4; rank++)
@@ -337,7 +337,7 @@ static void test_bad_input(void **state)
     (void)state;
     static pt_error err;
     double total = -7;
-    pt_schedule *s = make((pt_schedule_spec){"1f1b", 2, 2, 2, 0, false});
+    pt_schedule *s = make((pt_schedule_spec){"1f1b", 2, 2, 2, 0, false, 1});
     pt_stage_cost costs[2] = {{.forward = 1}, {.forward = 1, .update = -1}};
     assert_fails(pt_schedule_simulate(s, costs, 1, NULL, NULL, NULL, &total, &err), PT_EINPUT,
                  "stage 1: a cost of -1", &err);
@@ -374,13 +374,13 @@ static void check_drawn(pt_schedule *s, int columns, const char *expected)
 static void test_picture(void **state)
 {
     (void)state;
-    check_drawn(make((pt_schedule_spec){"1f1b", 2, 4, 2, 0, false}), 100,
+    check_drawn(make((pt_schedule_spec){"1f1b", 2, 4, 2, 0, false, 1}), 100,
                 "1f1b: 2 stages, 4 micro-batches, 2 a step\n"
                 "  time   0              5              10             15\n"
                 "rank 0 | 0F 1F  . 0B 0W  . 1B 1W*2F 3F  . 2B 2W  . 3B 3W*\n"
                 "rank 1 |  . 0F 0B 0W 1F 1B 1W* .  . 2F 2B 2W 3F 3B 3W* .\n"
                 "F forward  B gradient of inputs  W gradient of weights  * update  . idle\n");
-    check_drawn(make((pt_schedule_spec){"async", 2, 3, 1, 0, false}), 100,
+    check_drawn(make((pt_schedule_spec){"async", 2, 3, 1, 0, false, 1}), 100,
                 "async: 2 stages, 3 micro-batches, 1 a step\n"
                 "  time   0              5              10\n"
                 "rank 0 | 0F 1F  . 0B 0W*2F 1B 1W* . 2B 2W*\n"
@@ -398,7 +398,7 @@ static void test_picture(void **state)
 static void test_picture_is_cut(void **state)
 {
     (void)state;
-    check_drawn(make((pt_schedule_spec){"gpipe", 1, 100, 2, 0, true}), 30,
+    check_drawn(make((pt_schedule_spec){"gpipe", 1, 100, 2, 0, true, 1}), 30,
                 "gpipe: 1 stage, 100 micro-batches, 2 a step\n"
                 "  time   0              5\n"
                 "rank 0 | 0F 1F 0B 0W 1B 1W#2F\n"
@@ -421,7 +421,7 @@ static void test_picture_of_more_in_flight(void **state)
         for (int stages = 2; stages <= 4; stages++) {
             char *text = NULL;
             size_t bytes;
-            pt_schedule *s = make((pt_schedule_spec){"async", stages, 60, 1, in_flight, false});
+            pt_schedule *s = make((pt_schedule_spec){"async", stages, 60, 1, in_flight, false, 1});
             FILE *out = open_memstream(&text, &bytes);
             assert_non_null(out);
             assert_ok(pt_schedule_check(s, pt_schedule_slots(&s->spec), NULL, &err), &err);
@@ -441,7 +441,7 @@ static void test_picture_keeps_its_width(void **state)
         for (int columns = 80; columns <= 100; columns++) {
             char *text = NULL;
             size_t bytes;
-            pt_schedule *s = make((pt_schedule_spec){"async", 11, n, 2, 0, false});
+            pt_schedule *s = make((pt_schedule_spec){"async", 11, n, 2, 0, false, 1});
             FILE *out = open_memstream(&text, &bytes);
             assert_non_null(out);
             assert_ok(pt_schedule_draw(s, columns, out, &err), &err);
