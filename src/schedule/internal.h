@@ -10,6 +10,7 @@
  *   lower.c     puts the messages in
  *   rules.c     what one rank's list must obey by itself (rules_state.c: what it adds up to)
  *   play.c      all ranks together, with bounded links: the core of checker, simulator and picture
+ *   channel.c   … and these links
  *   check.c     rules, then play; refuses with a reason and a picture
  *   simulate.c  play with costs, twice: find the window, then measure in it
  *   draw.c      the picture                                                                      */

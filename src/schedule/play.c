@@ -6,50 +6,15 @@
  * of events sorted by time: a rank runs until it must wait, and the time of an action is the
  * maximum of the times of what it waits for. Every action is played once and wakes at most two
  * neighbours (the first and the last rank are neighbours where there are several chunks): the whole
- * is linear in the number of actions.
- *
- * Message i of a channel, with S slots at either end:
- *
- *    checker     a send is synchronous: it is over when the receiver has posted a receive for it,
- *                which is when message i-S has been taken
- *    simulator   a send takes one of the sender's slots, which is free when i-S has been delivered,
- *                and returns; the message travels, and is delivered when it has arrived, i-S has
- *                been taken from the receiver's slots, and i-1 has been delivered
+ * is linear in the number of actions. channel.c has the queues.
  *
  * CLIP is a meeting of all ranks.                                                                */
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
-
-struct pt_channel {
-    double latency;
-    int sent, delivered, taken;        /* messages so far; taken <= delivered <= sent */
-    int ring;                          /* messages remembered: index i lies at i % ring */
-    int32_t *micro_batch;              /* of message i */
-    double *arrives, *delivery, *take; /* of message i: on the wire, in the slot, in the stage */
-};
-
-static double later(double a, double b)
-{
-    return a > b ? a : b;
-}
+#include "channel.h"
 
 /* ---- making and freeing ---- */
-
-static pt_status channel_init(pt_channel *c, double latency, int ring, pt_error *err)
-{
-    size_t n = (size_t)ring;
-    c->latency = latency;
-    c->ring = ring;
-    c->micro_batch = calloc(n, sizeof(*c->micro_batch));
-    c->arrives = calloc(3 * n, sizeof(*c->arrives));
-    if (!c->micro_batch || !c->arrives)
-        return pt_fail(err, PT_ENOMEM, "no memory to play a schedule with %d slots", ring);
-    c->delivery = c->arrives + n;
-    c->take = c->delivery + n;
-    return PT_OK;
-}
 
 static void fill_durations(pt_player *p, const pt_stage_cost *costs)
 {
@@ -70,8 +35,8 @@ static pt_status open_channels(pt_player *p, const pt_stage_cost *costs, pt_erro
     int edges = pt_schedule_blocks(&p->schedule->spec) - 1;
     /* The window of messages that anything still asks for is slots at both ends. */
     for (int e = 0; e < edges; e++) {
-        PT_TRY(channel_init(&p->act[e], costs[e].send_act, 2 * p->slots, err));
-        PT_TRY(channel_init(&p->grad[e], costs[e + 1].send_grad, 2 * p->slots, err));
+        PT_TRY(pt_channel_init(&p->act[e], costs[e].send_act, 2 * p->slots, err));
+        PT_TRY(pt_channel_init(&p->grad[e], costs[e + 1].send_grad, 2 * p->slots, err));
     }
     return PT_OK;
 }
@@ -138,21 +103,12 @@ pt_status pt_player_new(const pt_schedule *schedule, const pt_stage_cost *costs,
     return PT_OK;
 }
 
-static void channels_free(pt_channel *channels, int n)
-{
-    for (int e = 0; channels && e < n; e++) {
-        free(channels[e].micro_batch);
-        free(channels[e].arrives);
-    }
-    free(channels);
-}
-
 void pt_player_free(pt_player *p)
 {
     if (!p)
         return;
-    channels_free(p->act, pt_schedule_blocks(&p->schedule->spec));
-    channels_free(p->grad, pt_schedule_blocks(&p->schedule->spec));
+    pt_channels_free(p->act, pt_schedule_blocks(&p->schedule->spec));
+    pt_channels_free(p->grad, pt_schedule_blocks(&p->schedule->spec));
     free(p->cursor);
     free(p->clock);
     free(p->duration);
@@ -162,7 +118,7 @@ void pt_player_free(pt_player *p)
     free(p);
 }
 
-/* ---- channels ---- */
+/* ---- running ---- */
 
 /* The channel of a message action, or NULL where this end of the pipeline has none. */
 static pt_channel *channel_of(const pt_player *p, int rank, const pt_action *a)
@@ -172,58 +128,6 @@ static pt_channel *channel_of(const pt_player *p, int rank, const pt_action *a)
         return NULL;
     return a->kind == PT_SEND_ACT || a->kind == PT_RECV_ACT ? &p->act[edge] : &p->grad[edge];
 }
-
-static void deliver(pt_channel *c, int slots)
-{
-    while (c->delivered < c->sent && c->delivered - slots < c->taken) {
-        int i = c->delivered++;
-        double when = c->arrives[i % c->ring];
-        if (i > 0)
-            when = later(when, c->delivery[(i - 1) % c->ring]);
-        if (i >= slots)
-            when = later(when, c->take[(i - slots) % c->ring]);
-        c->delivery[i % c->ring] = when;
-    }
-}
-
-/* False: there is no free slot yet. */
-static bool put(const pt_player *p, pt_channel *c, int32_t micro_batch, double now, double *ret_end)
-{
-    int i = c->sent, gate = i - p->slots;
-    if ((p->synchronous ? c->taken : c->delivered) <= gate)
-        return false;
-    double start = now;
-    if (gate >= 0)
-        start = later(start, (p->synchronous ? c->take : c->delivery)[gate % c->ring]);
-    c->micro_batch[i % c->ring] = micro_batch;
-    c->arrives[i % c->ring] = start + c->latency;
-    c->sent++;
-    deliver(c, p->slots);
-    *ret_end = start;
-    return true;
-}
-
-/* False: nothing is there yet, or what is there is another micro-batch's. */
-static bool take(pt_player *p, pt_channel *c, int rank, int32_t micro_batch, double now,
-                 double *ret_end)
-{
-    int i = c->taken;
-    if (c->delivered <= i)
-        return false;
-    if (c->micro_batch[i % c->ring] != micro_batch) {
-        if (p->crossed_rank < 0) {
-            p->crossed_rank = rank;
-            p->crossed_message = c->micro_batch[i % c->ring];
-        }
-        return false;
-    }
-    *ret_end = c->take[i % c->ring] = later(now, c->delivery[i % c->ring]);
-    c->taken++;
-    deliver(c, p->slots);
-    return true;
-}
-
-/* ---- running ---- */
 
 /* Ranks beyond an end are those at the other one. */
 static void wake(pt_player *p, int rank)
@@ -251,7 +155,7 @@ static void come_to_clip(pt_player *p, int rank, const pt_play_visitor *v)
     if (p->clipping[rank])
         return;
     p->clipping[rank] = true;
-    p->clip_time = later(p->clip_time, p->clock[rank]);
+    p->clip_time = pt_later(p->clip_time, p->clock[rank]);
     if (++p->at_clip < ranks)
         return;
     for (int r = 0; r < ranks; r++) {
@@ -278,13 +182,13 @@ static bool advance(pt_player *p, int rank, const pt_play_visitor *v)
     case PT_RECV_ACT:
     case PT_RECV_GRAD:
         c = channel_of(p, rank, a);
-        if (!c || !take(p, c, rank, a->micro_batch, now, &end))
+        if (!c || !pt_channel_take(p, c, rank, a->micro_batch, now, &end))
             return false;
         break;
     case PT_SEND_ACT:
     case PT_SEND_GRAD:
         c = channel_of(p, rank, a);
-        if (!c || !put(p, c, a->micro_batch, now, &end))
+        if (!c || !pt_channel_put(p, c, a->micro_batch, now, &end))
             return false;
         break;
     case PT_CLIP:
@@ -308,8 +212,8 @@ static void reset(pt_player *p)
         p->queued[rank] = p->clipping[rank] = false;
     }
     for (int e = 0; e < pt_schedule_blocks(&p->schedule->spec); e++) {
-        p->act[e].sent = p->act[e].delivered = p->act[e].taken = 0;
-        p->grad[e].sent = p->grad[e].delivered = p->grad[e].taken = 0;
+        pt_channel_empty(&p->act[e]);
+        pt_channel_empty(&p->grad[e]);
     }
     p->crossed_rank = -1;
     p->crossed_message = -1;

@@ -97,10 +97,11 @@ pt_status pt_schedule_check_counts(const pt_schedule_spec *spec, pt_error *err)
             return pt_fail(err, PT_EINPUT, "schedule '%s': %d %s; give %d to %d", spec->name,
                            counts[i].value, counts[i].what, counts[i].least, counts[i].most);
     if (spec->stages == 1 && spec->chunks > 1)
-        return pt_fail(err, PT_EINPUT,
-                       "schedule '%s': %d chunks on one rank, which has nobody to take turns with; "
-                       "start two ranks or more, or write --chunks 1",
-                       spec->name, spec->chunks);
+        return pt_fail(
+            err, PT_EINPUT,
+            "%d chunks on one rank, which has nobody to take turns with; start two ranks "
+            "or more, or give it one chunk (--chunks 1)",
+            spec->chunks);
     return PT_OK;
 }
 

@@ -82,7 +82,7 @@ static void test_refuses_wrong_actions(void **state)
          3,
          {PT_UPDATE, 1, 3, 0, 0, -1, 0},
          "for all chunks of its rank and must carry 0, not 1",
-         "3*b!"},
+         "5*b!"},
         {1, PT_SEND_ACT, 1, 2, {PT_SEND_ACT, 1, 2, 0, 0, 0, 0}, "must be rank 2", "2>b!"},
         {2, PT_SEND_ACT, 0, 2, {PT_SEND_ACT, 0, 2, 0, 0, 1, 0}, "must be rank 0", "2>a!"},
         {0, PT_RECV_ACT, 1, 2, {PT_RECV_ACT, 1, 2, 0, 0, 1, 0}, "must be rank 2", "2>b!"},
@@ -137,6 +137,8 @@ static void test_refuses_missing(void **state)
         {2, PT_SEND_ACT, 0, 2, "SEND_ACT of micro-batch 2, chunk 0: it is missing", "2>a!"},
         {0, PT_SEND_GRAD, 1, 5, "SEND_GRAD of micro-batch 5, chunk 1: it is missing", "5<b!"},
         {1, PT_BACKWARD_WEIGHT, 0, 5, "before the BACKWARD_WEIGHT of micro-batch 5, chunk 0",
+         "5*a!"},
+        {1, PT_BACKWARD_WEIGHT, 1, 5, "before the BACKWARD_WEIGHT of micro-batch 5, chunk 1",
          "5*a!"},
         {1, PT_UPDATE, 0, 5, "UPDATE of micro-batch 5, chunk 0: it is missing", "5*a!"},
         {2, PT_RECV_GRAD, 0, 3, "before the RECV_GRAD of the same", "3Ba!"},
@@ -246,6 +248,43 @@ static void test_own_lists(void **state)
     }
 }
 
+/* The last weight gradient of the step is the second chunk's, and so the UPDATE stands behind it. A
+ * gradient that waits while the other chunk computes needs no memory of its own: each chunk has. */
+static void test_own_order(void **state)
+{
+    (void)state;
+    static pt_error err;
+    static const char text[] = "rank,action,micro_batch,chunk\n"
+                               "0,FORWARD,0,0\n0,FORWARD,0,1\n"
+                               "0,BACKWARD_INPUT,0,1\n0,BACKWARD_INPUT,0,0\n"
+                               "0,BACKWARD_WEIGHT,0,0\n0,BACKWARD_WEIGHT,0,1\n"
+                               "1,FORWARD,0,0\n1,FORWARD,0,1\n"
+                               "1,BACKWARD_INPUT,0,1\n1,BACKWARD_INPUT,0,0\n"
+                               "1,BACKWARD_WEIGHT,0,1\n1,BACKWARD_WEIGHT,0,0\n";
+    pt_own_lists *own = NULL;
+    pt_schedule *s = NULL;
+    pt_schedule_rank found[4];
+    assert_ok(pt_own_lists_parse("own.csv", text, strlen(text), &own, &err), &err);
+    assert_ok(
+        pt_own_lists_generate(
+            own, &(pt_schedule_spec){.stages = 2, .micro_batches = 3, .per_step = 1}, &s, &err),
+        &err);
+    assert_ok(pt_schedule_lower(s, &err), &err);
+    assert_ok(pt_schedule_check(s, 1, found, &err), &err);
+    assert_true(s->synchronous);
+    for (int block = 0; block < 4; block++) {
+        assert_int_equal(found[block].stash_peak, 1);
+        assert_int_equal(found[block].all_stash_peak, 2);
+        assert_int_equal(found[block].held_peak, 0);
+    }
+    const pt_action *last = &s->ranks[0].actions[s->ranks[0].n - 1];
+    assert_int_equal(last->kind, PT_UPDATE);
+    assert_int_equal(last->chunk, 0);
+    assert_int_equal(last[-1].chunk, 1);
+    pt_schedule_free(s);
+    pt_own_lists_free(own);
+}
+
 static void test_bad_own_lists(void **state)
 {
     (void)state;
@@ -278,7 +317,7 @@ int main(void)
         cmocka_unit_test(test_bad_specs),       cmocka_unit_test(test_refuses_wrong_actions),
         cmocka_unit_test(test_refuses_missing), cmocka_unit_test(test_refuses_deadlock),
         cmocka_unit_test(test_picture),         cmocka_unit_test(test_own_lists),
-        cmocka_unit_test(test_bad_own_lists),
+        cmocka_unit_test(test_own_order),       cmocka_unit_test(test_bad_own_lists),
     };
     return cmocka_run_group_tests_name("interleave refused", tests, NULL, NULL);
 }
