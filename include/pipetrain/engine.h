@@ -5,7 +5,9 @@
  *   SEND_ACT ────acts(s-1→s)────► RECV_ACT FORWARD SEND_ACT ────acts(s→s+1)────► RECV_ACT
  *   RECV_GRAD ◄──grads(s→s-1)──── SEND_GRAD BACKWARD RECV_GRAD ◄─grads(s+1→s)─── SEND_GRAD
  *
- * This is the only place where stages and links meet. */
+ * A rank with several chunks has a stage for each, and links for each; the last rank's SEND_ACT of
+ * one chunk is met by the first rank's RECV_ACT of the next. This is the only place where stages
+ * and links meet. */
 #ifndef PIPETRAIN_ENGINE_H
 #define PIPETRAIN_ENGINE_H
 
@@ -25,6 +27,7 @@ typedef struct pt_engine pt_engine;
  * means that the action did not happen. */
 typedef struct pt_timing {
     int32_t epoch, step, micro_batch, samples; /* step, micro_batch: of the epoch */
+    int32_t chunk;
     int32_t staleness;
     int64_t version; /* updates this stage had done before the forward */
     int64_t forward_start, forward_ns;
@@ -62,19 +65,25 @@ typedef struct pt_source {
     const pt_augmentation *augmentation; /* NULL: none */
 } pt_source;
 
+/* A block of layers on this rank. */
+typedef struct pt_engine_block {
+    pt_stage *stage;
+    const pt_stage_spec *spec;
+    int slots; /* of the stage: micro-batches in flight at most */
+} pt_engine_block;
+
 typedef struct pt_engine_spec {
     pt_world *world;
     pt_backend *backend;
-    pt_stage *stage;
+    const pt_engine_block *blocks; /* one per chunk, chunk 0 first; copied */
+    int chunks;                    /* as many on every rank */
     const pt_graph *graph;
-    const pt_stage_spec *stage_spec;
     uint64_t seed;
     double clip; /* largest global gradient norm; 0: do not clip */
     bool blocking_sends;
     bool fail_at_update;        /* for tests: the first UPDATE fails */
     bool device_links;          /* messages travel from device to device */
     int link_slots;             /* pt_schedule_slots of the run's schedule */
-    int slots;                  /* of the stage: micro-batches in flight at most */
     int64_t largest_samples;    /* largest micro-batch */
     int64_t most_micro_batches; /* of any pass that wants timings */
     pt_engine_hooks hooks;
@@ -112,7 +121,8 @@ typedef struct pt_pass_result {
 pt_status pt_engine_run(pt_engine *engine, const pt_pass *pass, bool synchronous,
                         pt_pass_result *ret_result, pt_error *err);
 
-/* Timings of the last training pass, in micro-batch order. */
+/* Timings of the last training pass, in micro-batch order, those of all chunks of one side by side;
+ * ret_n counts them all. */
 const pt_timing *pt_engine_timings(const pt_engine *engine, int *ret_n);
 
 /* Time spent computing since the engine was made. */

@@ -25,8 +25,18 @@ typedef struct pt_timeline pt_timeline; /* --timing and --trace; likewise */
 /* The lists of every rank for one span, proven by the checker. */
 typedef struct pt_span {
     pt_schedule *schedule;
-    pt_schedule_rank *facts; /* per rank */
+    pt_schedule_rank *facts; /* per block */
 } pt_span;
+
+/* A block of layers that this rank owns: one for each chunk. */
+typedef struct pt_block {
+    const pt_stage_spec *spec; /* of the run's specs */
+    pt_flat flat;
+    pt_weights *weights;
+    pt_stage *stage;
+    pt_stage_cost cost;    /* profiled, or as --clock states */
+    pt_load_report loaded; /* by --init or --weights */
+} pt_block;
 
 typedef struct pt_run {
     pt_world *world;
@@ -36,13 +46,13 @@ typedef struct pt_run {
     FILE *console; /* rank 0's */
     const volatile int *stop;
 
-    int stages, rank;
+    int stages, rank; /* how many ranks there are, and which one this is */
+    int chunks;       /* blocks of layers on each rank */
     bool cut_was_planned;
-    int *begins;
-    pt_stage_spec *specs;
-    const pt_stage_spec *spec; /* this rank's */
-    pt_flat flat;
-    bool *recompute; /* [node]: --recompute; NULL: none */
+    int *begins;          /* of all stages · chunks blocks: block c · stages + r is … */
+    pt_stage_spec *specs; /* … chunk c of rank r */
+    pt_block *blocks;     /* this rank's, [chunks] */
+    bool *recompute;      /* [node]: --recompute; NULL: none */
 
     pt_dataset *train_data, *test_data;
     pt_sampler *train_order, *test_order;
@@ -55,17 +65,14 @@ typedef struct pt_run {
     pt_span full, last; /* any other; the shorter last one, if --steps ends inside an epoch */
     pt_span test;
     pt_backend *backend;
-    pt_stage_cost *clock_costs;  /* --clock: of every stage; else NULL */
+    pt_stage_cost *clock_costs;  /* --clock: of every block; else NULL */
     pt_call_times *clock_layers; /* the same, as the backend takes it */
-    pt_weights *weights;
-    pt_stage *stage;
     pt_engine *engine;
     bool device_links; /* messages travel from device to device */
     size_t predicted_bytes;
     pt_error refusal;            /* of a device that is too small for them */
     int64_t largest_micro_batch; /* that fits on this rank; INT64_MAX: no refusal */
-    pt_stage_cost cost;          /* of this stage, profiled */
-    pt_load_report loaded;       /* by --init; rank 0: the numbers of all ranks */
+    int loaded, missing;         /* tensors, by --init; rank 0: of all ranks */
     pt_reporter *reporter;
     pt_timeline *timeline; /* NULL: nobody asked for timings */
 } pt_run;
@@ -97,7 +104,7 @@ pt_status pt_run_choose_cut(const pt_partition *partition, int stages, int *begi
 pt_status pt_span_new(const pt_schedule_spec *spec, const pt_own_lists *own, pt_span *ret_span,
                       pt_error *err);
 /* Forward only. */
-pt_status pt_span_infer(int stages, int n, pt_span *ret_span, pt_error *err);
+pt_status pt_span_infer(int stages, int chunks, int n, pt_span *ret_span, pt_error *err);
 void pt_span_clear(pt_span *span); /* cleared or zeroed is fine */
 /* "async", or "1f1b for 2 epochs, then async": for people. Returns `text`. */
 const char *pt_run_schedule_text(const pt_settings *settings, char *text, size_t size);

@@ -35,6 +35,7 @@ typedef struct pt_settings {
     double pipemare_lr, pipemare_dc;
     bool two_versions, nesterov_last, stash, gap_aware, blocking_sends;
     int64_t in_flight, sync_epochs, gap_every;
+    int64_t chunks; /* settled: 1 unless the schedule has several */
     char *recompute;
     /* machine */
     char *backend, *precision, *p2p, *clock;

@@ -61,10 +61,14 @@ typedef struct pt_micro_batch {
     pt_weight_set weights;  /* of its forward */
 } pt_micro_batch;
 
-/* What a stage with this plan takes, bytes: made by planning only, nothing is built or allocated.
- * Used by --check and for `predicted_bytes`. */
+/* What a stage with this plan takes: made by planning only, nothing is built or allocated. Used by
+ * --check and for `predicted_bytes`. */
+typedef struct pt_stage_bytes {
+    size_t own;
+    size_t shared; /* temporaries that all stages on a backend share: the largest of them counts */
+} pt_stage_bytes;
 pt_status pt_stage_predict_bytes(const pt_stage_plan *plan, const pt_weights_spec *weights,
-                                 size_t *ret_bytes, pt_error *err);
+                                 pt_stage_bytes *ret_bytes, pt_error *err);
 
 /* `weights` is borrowed. */
 pt_status pt_stage_new(const pt_stage_plan *plan, pt_weights *weights, pt_stage **ret_stage,

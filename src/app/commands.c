@@ -56,7 +56,7 @@ static pt_status run_command(pt_world *world, const pt_config *config,
     const char *plan_out = config->settings.plan_out;
     pt_status status = PT_OK;
     if (plan_out && run->rank == 0)
-        status = write_plan(partition, text, run->stages, plan_out, err);
+        status = write_plan(partition, text, run->stages * run->chunks, plan_out, err);
     if (status == PT_OK && run->rank == 0)
         status = pt_run_write_schedule(run, err);
     status = pt_world_agree(world, status, err, NULL);
@@ -91,7 +91,7 @@ pt_status pt_app_check(pt_world *world, const pt_config *config, const pt_partit
     if (pt_world_rank(world) == 0)
         status = pt_check(config, partition, stages, stdout, err);
     if (pt_world_rank(world) == 0 && status == PT_OK && plan_out)
-        status = write_plan(partition, text, stages, plan_out, err);
+        status = write_plan(partition, text, stages * (int)config->settings.chunks, plan_out, err);
     return pt_world_agree(world, status, err, NULL);
 }
 

@@ -30,7 +30,7 @@ static pt_status load(pt_engine *e, flight *f, pt_error *err)
     float *input = NULL;
     PT_TRY(pt_input_take(e, &input, err));
     PT_TRY(load_pieces(e, &f->mb, input, err));
-    PT_TRY(pt_stage_load(e->spec.stage, &f->mb, input, err));
+    PT_TRY(pt_stage_load(e->at->stage, &f->mb, input, err));
     return pt_input_given(e, err);
 }
 
@@ -55,20 +55,20 @@ static pt_status load_and_begin(pt_engine *e, flight *f, pt_error *err)
     bool device = e->spec.backend->row->on_device;
     if (!device)
         PT_TRY(pt_span_begin(e, &t->forward_start, &t->forward_ns, err));
-    if (pt_engine_is_first(e))
+    if (pt_block_is_first(e->at))
         PT_TRY(load(e, f, err));
-    PT_TRY(pt_stage_line_up(e->spec.stage, &f->mb, err));
+    PT_TRY(pt_stage_line_up(e->at->stage, &f->mb, err));
     return device ? pt_span_begin(e, &t->forward_start, &t->forward_ns, err) : PT_OK;
 }
 
 static pt_status run_forward(pt_engine *e, pt_error *err)
 {
     flight *f = NULL;
-    e->went_back = -1;
+    e->went_back = NULL;
     PT_TRY(pt_flight_arrive(e, &f, err));
     PT_TRY(load_and_begin(e, f, err));
-    int64_t version = pt_weights_updates(pt_stage_weights(e->spec.stage));
-    PT_TRY(pt_stage_forward(e->spec.stage, &f->mb, e->action->staleness, &e->between, err));
+    int64_t version = pt_weights_updates(pt_stage_weights(e->at->stage));
+    PT_TRY(pt_stage_forward(e->at->stage, &f->mb, e->action->staleness, &e->between, err));
     pt_timing *t = pt_flight_timing(e, f);
     t->version = version;
     t->staleness = e->action->staleness;
@@ -78,13 +78,13 @@ static pt_status run_forward(pt_engine *e, pt_error *err)
 static pt_status run_infer(pt_engine *e, pt_error *err)
 {
     PT_TRY(run_forward(e, err));
-    if (!pt_engine_is_last(e))
+    if (!pt_block_is_last(e->at))
         return PT_OK; /* SEND_ACT still reads it */
     flight *f = pt_flight_find(e, e->action->micro_batch);
     if (e->pass->want_loss)
         PT_TRY(ask_loss(e, f, err));
     if (e->spec.hooks.predicted) {
-        PT_TRY(pt_stage_predictions(e->spec.stage, &f->mb, e->outputs, err));
+        PT_TRY(pt_stage_predictions(e->at->stage, &f->mb, e->outputs, err));
         PT_TRY(e->spec.hooks.predicted(e->spec.hooks.context, &f->item, e->outputs, err));
     }
     return pt_flight_depart(e, f, err);
@@ -94,13 +94,12 @@ static pt_status run_backward_input(pt_engine *e, pt_error *err)
 {
     flight *f = pt_flight_find(e, e->action->micro_batch);
     pt_timing *t = pt_flight_timing(e, f);
-    e->went_back = f->micro_batch;
-    PT_TRY(pt_stage_line_up(e->spec.stage, &f->mb, err));
+    e->went_back = f;
+    PT_TRY(pt_stage_line_up(e->at->stage, &f->mb, err));
     PT_TRY(pt_span_begin(e, &t->backward_start, &t->backward_ns, err));
-    if (pt_engine_is_last(e))
+    if (pt_block_is_last(e->at))
         PT_TRY(ask_loss(e, f, err));
-    PT_TRY(
-        pt_stage_backward_input(e->spec.stage, &f->mb, !f->item.first_of_step, &e->between, err));
+    PT_TRY(pt_stage_backward_input(e->at->stage, &f->mb, !f->item.first_of_step, &e->between, err));
     return pt_span_end(e, err);
 }
 
@@ -108,12 +107,12 @@ static pt_status run_backward_weight(pt_engine *e, pt_error *err)
 {
     flight *f = pt_flight_find(e, e->action->micro_batch);
     pt_timing *t = pt_flight_timing(e, f);
-    bool waited = e->went_back != f->micro_batch;
-    e->went_back = f->micro_batch;
+    bool waited = e->went_back != f;
+    e->went_back = f;
     PT_TRY(waited ? pt_span_begin(e, &t->weight_start, &t->weight_ns, err)
                   : pt_span_begin(e, &t->backward_start, &t->backward_ns, err));
     PT_TRY(
-        pt_stage_backward_weight(e->spec.stage, &f->mb, !f->item.first_of_step, &e->between, err));
+        pt_stage_backward_weight(e->at->stage, &f->mb, !f->item.first_of_step, &e->between, err));
     PT_TRY(pt_span_end(e, err));
     return pt_flight_depart(e, f, err);
 }
@@ -122,10 +121,10 @@ static pt_status run_backward_weight(pt_engine *e, pt_error *err)
  * leave do so before. */
 static pt_status run_clip(pt_engine *e, pt_error *err)
 {
-    for (int i = 0; i < e->n_flights; i++)
-        PT_TRY(pt_event_await(e->spec.backend, e->flights[i].gone, &e->between, err));
-    return pt_clipper_run(&e->clip, e->spec.world, e->spec.backend, pt_stage_flat(e->spec.stage),
-                          pt_weights_gradient(pt_stage_weights(e->spec.stage)), e->spec.clip, err);
+    for (int c = 0; c < e->n_blocks; c++)
+        for (int i = 0; i < e->blocks[c].n_flights; i++)
+            PT_TRY(pt_event_await(e->spec.backend, e->blocks[c].flights[i].gone, &e->between, err));
+    return pt_clipper_run(&e->clip, e->spec.world, e->spec.backend, e->blocks, e->spec.clip, err);
 }
 
 static pt_status report_step(pt_engine *e, double lr, pt_error *err)
@@ -145,17 +144,20 @@ static pt_status report_step(pt_engine *e, double lr, pt_error *err)
     return status;
 }
 
+/* Of all blocks; a step is reported by the rank that has the last one. */
 static pt_status run_update(pt_engine *e, pt_error *err)
 {
-    pt_weights *weights = pt_stage_weights(e->spec.stage);
+    const block *last = &e->blocks[e->n_blocks - 1];
     if (e->spec.fail_at_update)
         return pt_fail(err, PT_EINTERNAL, "told to fail here by --fail-at");
-    double lr = pt_weights_lr(weights);
-    pt_timing *t = &e->timings[e->action->micro_batch];
+    double lr = pt_weights_lr(pt_stage_weights(last->stage));
+    pt_timing *t = &e->timings[e->action->micro_batch * e->n_blocks];
     PT_TRY(pt_span_begin(e, &t->update_start, &t->update_ns, err));
-    PT_TRY(pt_weights_update(weights, e->spec.clip > 0 ? e->clip.scale : 1, err));
+    for (int c = 0; c < e->n_blocks; c++)
+        PT_TRY(pt_weights_update(pt_stage_weights(e->blocks[c].stage),
+                                 e->spec.clip > 0 ? e->clip.scale : 1, err));
     PT_TRY(pt_span_end(e, err));
-    return pt_engine_is_last(e) ? report_step(e, lr, err) : PT_OK;
+    return pt_block_is_last(last) ? report_step(e, lr, err) : PT_OK;
 }
 
 /* The condition that a link waits for: the copy into, or out of, its slot is done. */
@@ -169,8 +171,8 @@ static pt_status is_copied(void *context, bool *ret_done, pt_error *err)
 static pt_status after_copy(pt_engine *e, int link, pt_lane lane, pt_link_ready *ret_ready,
                             pt_error *err)
 {
-    slot_event *at = &e->slot_events[link][e->next_slot[link]];
-    e->next_slot[link] = (e->next_slot[link] + 1) % e->spec.link_slots;
+    slot_event *at = &e->at->slot_events[link][e->at->next_slot[link]];
+    e->at->next_slot[link] = (e->at->next_slot[link] + 1) % e->spec.link_slots;
     *ret_ready = (pt_link_ready){is_copied, at};
     return at->backend->row->event_record(at->backend, lane, at->event, err);
 }
@@ -184,11 +186,11 @@ static pt_status receive(pt_engine *e, flight *f, int link, size_t bytes, unpack
     const void *message = NULL;
     pt_link_ready unpacked;
     int64_t start = pt_clock_ns();
-    PT_TRY(pt_link_receive(e->links[link], bytes, &message, err));
+    PT_TRY(pt_link_receive(e->at->links[link], bytes, &message, err));
     *ret_waited_ns = pt_clock_ns() - start;
-    PT_TRY(unpack(e->spec.stage, &f->mb, message, err));
+    PT_TRY(unpack(e->at->stage, &f->mb, message, err));
     PT_TRY(after_copy(e, link, PT_LANE_IN, &unpacked, err));
-    return pt_link_release(e->links[link], &unpacked, err);
+    return pt_link_release(e->at->links[link], &unpacked, err);
 }
 
 static pt_status run_receive_activations(pt_engine *e, pt_error *err)
@@ -213,12 +215,12 @@ static pt_status send(pt_engine *e, flight *f, int link, size_t bytes, pack_fn p
 {
     void *message = NULL;
     pt_link_ready packed;
-    int64_t waited = pt_link_send_wait_ns(e->links[link]);
-    PT_TRY(pt_link_send_slot(e->links[link], &message, err));
-    PT_TRY(pack(e->spec.stage, &f->mb, message, err));
+    int64_t waited = pt_link_send_wait_ns(e->at->links[link]);
+    PT_TRY(pt_link_send_slot(e->at->links[link], &message, err));
+    PT_TRY(pack(e->at->stage, &f->mb, message, err));
     PT_TRY(after_copy(e, link, PT_LANE_OUT, &packed, err));
-    PT_TRY(pt_link_send(e->links[link], bytes, &packed, err));
-    pt_flight_timing(e, f)->send_ns += pt_link_send_wait_ns(e->links[link]) - waited;
+    PT_TRY(pt_link_send(e->at->links[link], bytes, &packed, err));
+    pt_flight_timing(e, f)->send_ns += pt_link_send_wait_ns(e->at->links[link]) - waited;
     return PT_OK;
 }
 

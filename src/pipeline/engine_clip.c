@@ -4,33 +4,44 @@
 
 #include "engine_internal.h"
 
-pt_status pt_clipper_init(clipper *c, pt_world *world, const pt_flat *flat, pt_error *err)
+/* Rank 0 learns how many tensors each block has. */
+static pt_status share_counts(clipper *c, pt_world *world, const size_t *mine, pt_error *err)
 {
-    int size = pt_world_size(world);
-    size_t total = 0, one = sizeof(size_t);
-    *c = (clipper){.n_mine = (size_t)flat->n_params, .scale = 1, .norm = NAN};
-    c->bytes = malloc((size_t)size * sizeof *c->bytes);
-    c->mine = malloc((c->n_mine + 1) * sizeof *c->mine);
-    if (!c->bytes || !c->mine)
-        return pt_fail(err, PT_ENOMEM, "no memory for the gradient norm");
-    for (int r = 0; r < size; r++)
+    size_t ranks = (size_t)pt_world_size(world), one = (size_t)c->chunks * sizeof *mine;
+    for (size_t r = 0; r < ranks; r++)
         c->bytes[r] = one;
-    size_t mine = c->n_mine * sizeof *c->mine;
-    size_t *gathered = malloc((size_t)size * sizeof *gathered);
-    if (!gathered)
-        return pt_fail(err, PT_ENOMEM, "no memory for the gradient norm");
-    pt_status status =
-        pt_world_gather(world, PT_FOR_CLIP, /*root=*/0, &mine, one, c->bytes, gathered, err);
-    for (int r = 0; r < size && pt_world_rank(world) == 0; r++) {
-        c->bytes[r] = gathered[r];
-        total += gathered[r];
+    PT_TRY(pt_world_gather(world, PT_FOR_CLIP, /*root=*/0, mine, one, c->bytes, c->counts, err));
+    size_t total = 0;
+    for (size_t r = 0; r < ranks; r++) {
+        c->bytes[r] = 0;
+        for (int k = 0; k < c->chunks && pt_world_rank(world) == 0; k++)
+            c->bytes[r] += c->counts[r * (size_t)c->chunks + (size_t)k] * sizeof *c->mine;
+        total += c->bytes[r];
     }
-    free(gathered);
-    if (status == PT_OK && pt_world_rank(world) == 0) {
+    if (pt_world_rank(world) == 0)
         c->all = malloc(total + 1);
-        if (!c->all)
-            return pt_fail(err, PT_ENOMEM, "no memory for the gradient norm");
+    return c->all || pt_world_rank(world) != 0
+               ? PT_OK
+               : pt_fail(err, PT_ENOMEM, "no memory for the gradient norm");
+}
+
+pt_status pt_clipper_init(clipper *c, pt_world *world, const block *blocks, int chunks,
+                          pt_error *err)
+{
+    size_t ranks = (size_t)pt_world_size(world);
+    *c = (clipper){.chunks = chunks, .scale = 1, .norm = NAN};
+    size_t *mine = calloc((size_t)chunks, sizeof *mine);
+    for (int k = 0; mine && k < chunks; k++) {
+        mine[k] = (size_t)pt_stage_flat(blocks[k].stage)->n_params;
+        c->n_mine += mine[k];
     }
+    c->bytes = malloc(ranks * sizeof *c->bytes);
+    c->counts = malloc(ranks * (size_t)chunks * sizeof *c->counts);
+    c->mine = malloc((c->n_mine + 1) * sizeof *c->mine);
+    pt_status status = mine && c->bytes && c->counts && c->mine
+                           ? share_counts(c, world, mine, err)
+                           : pt_fail(err, PT_ENOMEM, "no memory for the gradient norm");
+    free(mine);
     return status;
 }
 
@@ -39,27 +50,51 @@ void pt_clipper_clear(clipper *c)
     free(c->mine);
     free(c->all);
     free(c->bytes);
+    free(c->counts);
     *c = (clipper){0};
 }
 
-pt_status pt_clipper_run(clipper *c, pt_world *world, pt_backend *backend, const pt_flat *flat,
-                         const float *dev_gradient, double limit, pt_error *err)
+static pt_status sum_mine(clipper *c, pt_backend *backend, const block *blocks, pt_error *err)
 {
-    for (int i = 0; i < flat->n_params; i++)
-        PT_TRY(backend->row->sum_of_squares(backend, (size_t)flat->params[i].shape.elements,
-                                            dev_gradient + flat->params[i].offset, &c->mine[i],
-                                            err));
+    double *sum = c->mine;
+    for (int k = 0; k < c->chunks; k++) {
+        const pt_flat *flat = pt_stage_flat(blocks[k].stage);
+        const float *dev_gradient = pt_weights_gradient(pt_stage_weights(blocks[k].stage));
+        for (int i = 0; i < flat->n_params; i++)
+            PT_TRY(backend->row->sum_of_squares(backend, (size_t)flat->params[i].shape.elements,
+                                                dev_gradient + flat->params[i].offset, sum++, err));
+    }
+    return PT_OK;
+}
+
+/* What rank r sent is its chunks, one behind the other; added up is block by block. */
+static double add_in_layer_order(const clipper *c, int ranks)
+{
+    double sum = 0;
+    for (int k = 0; k < c->chunks; k++) {
+        const double *of_rank = c->all;
+        for (int r = 0; r < ranks; r++) {
+            const size_t *counts = &c->counts[r * c->chunks];
+            const double *at = of_rank;
+            for (int before = 0; before < k; before++)
+                at += counts[before];
+            for (size_t i = 0; i < counts[k]; i++)
+                sum += at[i];
+            of_rank += c->bytes[r] / sizeof *c->all;
+        }
+    }
+    return sum;
+}
+
+pt_status pt_clipper_run(clipper *c, pt_world *world, pt_backend *backend, const block *blocks,
+                         double limit, pt_error *err)
+{
+    double norm_scale[2] = {0, 1};
+    PT_TRY(sum_mine(c, backend, blocks, err));
     PT_TRY(pt_world_gather(world, PT_FOR_CLIP, /*root=*/0, c->mine, c->n_mine * sizeof *c->mine,
                            c->bytes, c->all, err));
-    double norm_scale[2] = {0, 1};
     if (pt_world_rank(world) == 0) {
-        double sum = 0;
-        size_t n = 0;
-        for (int r = 0; r < pt_world_size(world); r++)
-            n += c->bytes[r] / sizeof *c->all;
-        for (size_t i = 0; i < n; i++)
-            sum += c->all[i];
-        norm_scale[0] = sqrt(sum);
+        norm_scale[0] = sqrt(add_in_layer_order(c, pt_world_size(world)));
         double scale = limit / (norm_scale[0] + 1e-6);
         norm_scale[1] = scale < 1 ? scale : 1;
     }

@@ -5,7 +5,7 @@
 
 #include "engine_internal.h"
 
-static pt_status new_flight(pt_engine *e, flight *f, pt_error *err)
+static pt_status new_flight(pt_engine *e, const block *at, flight *f, pt_error *err)
 {
     pt_backend *b = e->spec.backend;
     const pt_loss *loss = &e->spec.graph->loss;
@@ -15,7 +15,7 @@ static pt_status new_flight(pt_engine *e, flight *f, pt_error *err)
         loss->kind == PT_LOSS_MSE ? samples * outputs * sizeof(float) : samples * sizeof(int32_t);
     f->micro_batch = -1;
     PT_TRY(b->row->event_new(b, &f->gone, err));
-    return pt_engine_is_last(e) ? b->row->host_new(b, bytes, &f->answer, err) : PT_OK;
+    return pt_block_is_last(at) ? b->row->host_new(b, bytes, &f->answer, err) : PT_OK;
 }
 
 static pt_status new_inputs(pt_engine *e, pt_error *err)
@@ -33,30 +33,44 @@ static pt_status new_inputs(pt_engine *e, pt_error *err)
     return PT_OK;
 }
 
+static pt_status new_flights(pt_engine *e, block *at, pt_error *err)
+{
+    int n = at->slots + MORE_FLIGHTS;
+    at->flights = calloc((size_t)n, sizeof *at->flights);
+    if (!at->flights)
+        return pt_fail(err, PT_ENOMEM, "no memory for the engine");
+    at->n_flights = n;
+    for (int i = 0; i < n; i++)
+        PT_TRY(new_flight(e, at, &at->flights[i], err));
+    return PT_OK;
+}
+
 pt_status pt_flights_new(pt_engine *e, pt_error *err)
 {
-    int n = e->spec.slots + MORE_FLIGHTS;
-    e->flights = calloc((size_t)n, sizeof *e->flights);
-    if (!e->flights)
-        return pt_fail(err, PT_ENOMEM, "no memory for the engine");
-    e->n_flights = n;
-    for (int i = 0; i < n; i++)
-        PT_TRY(new_flight(e, &e->flights[i], err));
-    return pt_engine_is_first(e) ? new_inputs(e, err) : PT_OK;
+    for (int c = 0; c < e->n_blocks; c++)
+        PT_TRY(new_flights(e, &e->blocks[c], err));
+    return pt_block_is_first(&e->blocks[0]) ? new_inputs(e, err) : PT_OK;
+}
+
+static void free_flights(pt_engine *e, block *at)
+{
+    pt_backend *b = e->spec.backend;
+    for (int i = 0; i < at->n_flights; i++) {
+        b->row->event_free(b, at->flights[i].gone);
+        b->row->host_free(b, at->flights[i].answer);
+    }
+    free(at->flights);
 }
 
 void pt_flights_free(pt_engine *e)
 {
     pt_backend *b = e->spec.backend;
-    for (int i = 0; i < e->n_flights; i++) {
-        b->row->event_free(b, e->flights[i].gone);
-        b->row->host_free(b, e->flights[i].answer);
-    }
+    for (int c = 0; c < e->n_blocks; c++)
+        free_flights(e, &e->blocks[c]);
     for (int i = 0; i < e->n_inputs; i++) {
         b->row->event_free(b, e->input_read[i]);
         b->row->host_free(b, e->input[i]);
     }
-    free(e->flights);
 }
 
 /* ---- coming and going -------------------------------------------------------------------------
@@ -64,32 +78,32 @@ void pt_flights_free(pt_engine *e)
 
 flight *pt_flight_find(pt_engine *e, int micro_batch)
 {
-    for (int i = 0; i < e->n_flights; i++)
-        if (e->flights[i].micro_batch == micro_batch)
-            return &e->flights[i];
+    for (int i = 0; i < e->at->n_flights; i++)
+        if (e->at->flights[i].micro_batch == micro_batch)
+            return &e->at->flights[i];
     return NULL;
 }
 
 /* The one that has been gone for longest; NULL when as many are here as may be. */
-static flight *free_flight(pt_engine *e)
+static flight *free_flight(block *at)
 {
     flight *best = NULL;
     int here = 0;
-    for (int i = 0; i < e->n_flights; i++) {
-        flight *f = &e->flights[i];
+    for (int i = 0; i < at->n_flights; i++) {
+        flight *f = &at->flights[i];
         here += f->micro_batch >= 0;
         if (f->micro_batch < 0 && (!best || f->departed < best->departed))
             best = f;
     }
-    return here < e->spec.slots ? best : NULL;
+    return here < at->slots ? best : NULL;
 }
 
 pt_timing *pt_flight_timing(pt_engine *e, const flight *f)
 {
     /* Evaluation passes may be longer than any training pass: those that do not fit share the
-     * last, spare entry. */
-    return f->micro_batch < e->spec.most_micro_batches ? &e->timings[f->micro_batch]
-                                                       : &e->timings[e->spec.most_micro_batches];
+     * last, spare entries. */
+    int64_t most = e->spec.most_micro_batches, m = f->micro_batch < most ? f->micro_batch : most;
+    return &e->timings[m * e->n_blocks + (e->at - e->blocks)];
 }
 
 pt_status pt_flight_arrive(pt_engine *e, flight **ret_flight, pt_error *err)
@@ -99,12 +113,12 @@ pt_status pt_flight_arrive(pt_engine *e, flight **ret_flight, pt_error *err)
     *ret_flight = pt_flight_find(e, m);
     if (*ret_flight)
         return PT_OK;
-    flight *f = free_flight(e);
+    flight *f = free_flight(e->at);
     if (!f)
-        return pt_fail(err, PT_EINTERNAL, "more than %d micro-batches in flight", e->spec.slots);
+        return pt_fail(err, PT_EINTERNAL, "more than %d micro-batches in flight", e->at->slots);
     PT_TRY(pt_event_await(e->spec.backend, f->gone, &e->between, err));
     f->item = pt_epoch_item_at(&pass->plan, m);
-    PT_TRY(pt_stage_begin(e->spec.stage, pass->mode, pass->epoch,
+    PT_TRY(pt_stage_begin(e->at->stage, pass->mode, pass->epoch,
                           pt_sampler_at(pass->sampler, f->item.first, f->item.samples),
                           f->item.samples, &e->between, &f->mb, err));
     f->micro_batch = m;
@@ -113,10 +127,12 @@ pt_status pt_flight_arrive(pt_engine *e, flight **ret_flight, pt_error *err)
         .step = (int32_t)f->item.step,
         .micro_batch = m,
         .samples = (int32_t)f->item.samples,
-        .version = pt_weights_updates(pt_stage_weights(e->spec.stage)),
+        .chunk = (int32_t)(e->at - e->blocks),
+        .version = pt_weights_updates(pt_stage_weights(e->at->stage)),
     };
-    if (m < e->spec.most_micro_batches)
-        e->n_timings = m + 1 > e->n_timings ? m + 1 : e->n_timings;
+    int n = (m + 1) * e->n_blocks;
+    if (m < e->spec.most_micro_batches && n > e->n_timings)
+        e->n_timings = n;
     *ret_flight = f;
     return PT_OK;
 }
@@ -124,7 +140,7 @@ pt_status pt_flight_arrive(pt_engine *e, flight **ret_flight, pt_error *err)
 pt_status pt_flight_depart(pt_engine *e, flight *f, pt_error *err)
 {
     pt_backend *b = e->spec.backend;
-    PT_TRY(pt_stage_end(e->spec.stage, &f->mb, err));
+    PT_TRY(pt_stage_end(e->at->stage, &f->mb, err));
     f->micro_batch = -1;
     f->departed = ++e->departures;
     return b->row->event_record(b, PT_LANE_COMPUTE, f->gone, err);

@@ -1,27 +1,12 @@
-/* The inside of the engine: engine.c opens links and runs lists, engine_actions.c does what an
- * action says, engine_flights.c keeps the micro-batches and their host memory, engine_results.c
- * reads losses and times when a device has come to them, engine_clip.c takes the global norm,
- * engine_times.c does the sums of a pass. */
+/* The inside of the engine: engine.c runs lists, engine_links.c opens links, engine_actions.c does
+ * what an action says, engine_flights.c keeps the micro-batches and their host memory,
+ * engine_results.c reads losses and times when a device has come to them, engine_clip.c takes the
+ * global norm, engine_times.c does the sums of a pass. */
 #ifndef PIPETRAIN_PIPELINE_ENGINE_INTERNAL_H
 #define PIPETRAIN_PIPELINE_ENGINE_INTERNAL_H
 
 #include "pipetrain/engine.h"
 #include "pipetrain/link.h"
-
-/* The global gradient norm. Every rank sums its tensors one by one; rank 0 adds the sums in layer
- * order, which no cut changes, and tells everyone the factor. */
-typedef struct clipper {
-    double *mine, *all; /* sums of squares per tensor; `all` on rank 0 only */
-    size_t n_mine;
-    size_t *bytes; /* of every rank's part */
-    double norm, scale;
-} clipper;
-
-pt_status pt_clipper_init(clipper *c, pt_world *world, const pt_flat *flat, pt_error *err);
-void pt_clipper_clear(clipper *c);
-/* Sets norm and scale = min(1, limit / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ does. */
-pt_status pt_clipper_run(clipper *c, pt_world *world, pt_backend *backend, const pt_flat *flat,
-                         const float *dev_gradient, double limit, pt_error *err);
 
 /* Fills the sums of `result` that follow from the timings. */
 void pt_timings_sum(const pt_timing *timings, int n, bool synchronous, int64_t start, int64_t end,
@@ -65,16 +50,36 @@ typedef struct slot_event {
 
 enum { ACTS_IN, ACTS_OUT, GRADS_IN, GRADS_OUT, LINKS };
 
-struct pt_engine {
-    pt_engine_spec spec;
+/* A block of layers at work: its stage, the micro-batches in it, and the links of its two edges. */
+typedef struct block {
+    pt_stage *stage;
+    const pt_stage_spec *spec;
+    int slots; /* micro-batches in flight at most */
+    flight *flights;
+    int n_flights;
     pt_link *links[LINKS];
     void *buffers[LINKS];           /* of the links' slots */
     slot_event *slot_events[LINKS]; /* one per slot: its copy is done */
     int next_slot[LINKS];
-    flight *flights;
-    int n_flights;
+} block;
+
+/* The global gradient norm. Every rank sums its tensors one by one; rank 0 adds the sums in layer
+ * order, which no cut changes, and tells everyone the factor. */
+typedef struct clipper {
+    int chunks;
+    double *mine, *all; /* sums of squares per tensor; `all` on rank 0 only */
+    size_t n_mine;
+    size_t *bytes;  /* of every rank's part; rank 0 */
+    size_t *counts; /* [rank][chunk]: tensors; rank 0 */
+    double norm, scale;
+} clipper;
+
+struct pt_engine {
+    pt_engine_spec spec;
+    block *blocks; /* one per chunk */
+    int n_blocks;
     int64_t departures;
-    pt_timing *timings;
+    pt_timing *timings; /* [micro-batch][chunk] */
     int n_timings;
     span *spans;
     ring span_ring;
@@ -90,24 +95,49 @@ struct pt_engine {
     pt_pass_result sums; /* of the pass */
     int64_t busy_ns;     /* of all passes */
     const pt_pass *pass;
-    const pt_action *action; /* the one that is running */
-    int went_back;           /* micro-batch of the latest backward, if no forward came since; -1 */
+    const pt_action *action; /* the one that is running … */
+    block *at;               /* … and the block that it is for */
+    const flight *went_back; /* the latest backward's, if no forward came since; or NULL */
     pt_between_ops between;
 };
 
-bool pt_engine_is_first(const pt_engine *e);
-bool pt_engine_is_last(const pt_engine *e);
+/* Of the model. */
+bool pt_block_is_first(const block *b);
+bool pt_block_is_last(const block *b);
+/* Of all flights, in all blocks; as many as micro-batches may be under way, and a few more. */
+int pt_engine_flights(const pt_engine *e);
 
 /* Does e->action. */
 pt_status pt_engine_act(pt_engine *e, pt_error *err);
+
+/* ---- the global norm --------------------------------------------------------------------------
+ */
+pt_status pt_clipper_init(clipper *c, pt_world *world, const block *blocks, int chunks,
+                          pt_error *err);
+void pt_clipper_clear(clipper *c);
+/* Sets norm and scale = min(1, limit / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ does. */
+pt_status pt_clipper_run(clipper *c, pt_world *world, pt_backend *backend, const block *blocks,
+                         double limit, pt_error *err);
+
+/* ---- links ------------------------------------------------------------------------------------
+ */
+/* All memory is there before the first meeting: a rank that lacks some would leave its neighbour
+ * waiting. */
+pt_status pt_links_new(pt_engine *e, pt_error *err);
+pt_status pt_links_open(pt_engine *e, pt_error *err);
+void pt_links_close(pt_engine *e, block *at); /* half-built is fine */
+pt_status pt_links_poll(pt_engine *e, pt_error *err);
+pt_status pt_links_flush(pt_engine *e, pt_error *err);
+/* Since they were opened. */
+void pt_links_waits(const pt_engine *e, int64_t *ret_receive_ns, int64_t *ret_send_ns);
 
 /* ---- flights ----------------------------------------------------------------------------------
  */
 pt_status pt_flights_new(pt_engine *e, pt_error *err);
 void pt_flights_free(pt_engine *e); /* half-built is fine */
-/* That of a micro-batch which is here, or NULL. */
+/* That of a micro-batch which is in the block of the running action, or NULL. */
 flight *pt_flight_find(pt_engine *e, int micro_batch);
-/* The micro-batch of the running action; comes into being at its first action on this rank. */
+/* The micro-batch of the running action; comes into being at its first action in this block. */
 pt_status pt_flight_arrive(pt_engine *e, flight **ret_flight, pt_error *err);
 pt_status pt_flight_depart(pt_engine *e, flight *f, pt_error *err);
 pt_timing *pt_flight_timing(pt_engine *e, const flight *f);

@@ -29,7 +29,7 @@ static void drop_oldest(ring *r)
 static pt_status new_spans(pt_engine *e, pt_error *err)
 {
     pt_backend *b = e->spec.backend;
-    int n = 4 * e->n_flights; /* forward, two halves of a backward, an update */
+    int n = 4 * pt_engine_flights(e); /* forward, two halves of a backward, an update */
     e->spans = calloc((size_t)n, sizeof *e->spans);
     if (!e->spans)
         return pt_fail(err, PT_ENOMEM, "no memory for the engine");
@@ -41,10 +41,10 @@ static pt_status new_spans(pt_engine *e, pt_error *err)
     return PT_OK;
 }
 
-static pt_status new_losses(pt_engine *e, pt_error *err)
+static pt_status new_losses(pt_engine *e, const block *last, pt_error *err)
 {
     pt_backend *b = e->spec.backend;
-    int n = e->n_flights;
+    int n = last->n_flights;
     void *results = NULL;
     e->losses = calloc((size_t)n, sizeof *e->losses);
     if (!e->losses)
@@ -59,8 +59,9 @@ static pt_status new_losses(pt_engine *e, pt_error *err)
 
 pt_status pt_results_new(pt_engine *e, pt_error *err)
 {
+    const block *last = &e->blocks[e->n_blocks - 1];
     PT_TRY(new_spans(e, err));
-    return pt_engine_is_last(e) ? new_losses(e, err) : PT_OK;
+    return pt_block_is_last(last) ? new_losses(e, last, err) : PT_OK;
 }
 
 void pt_results_free(pt_engine *e)
@@ -154,7 +155,7 @@ pt_status pt_loss_ask(pt_engine *e, flight *f, pt_error *err)
     push(&e->loss_ring);
     int i = newest(&e->loss_ring);
     e->losses[i].samples = f->item.samples;
-    PT_TRY(pt_stage_loss(e->spec.stage, &f->mb, f->answer, 1.0f / (float)f->item.step_samples,
+    PT_TRY(pt_stage_loss(e->at->stage, &f->mb, f->answer, 1.0f / (float)f->item.step_samples,
                          &e->loss_results[i], err));
     return b->row->event_record(b, PT_LANE_COMPUTE, e->losses[i].event, err);
 }
@@ -169,8 +170,9 @@ pt_status pt_loss_collect(pt_engine *e, pt_error *err)
 pt_status pt_results_settle(pt_engine *e, pt_error *err)
 {
     pt_backend *b = e->spec.backend;
-    for (int i = 0; i < e->n_flights; i++)
-        PT_TRY(pt_event_await(b, e->flights[i].gone, &e->between, err));
+    for (int c = 0; c < e->n_blocks; c++)
+        for (int i = 0; i < e->blocks[c].n_flights; i++)
+            PT_TRY(pt_event_await(b, e->blocks[c].flights[i].gone, &e->between, err));
     PT_TRY(pt_loss_collect(e, err));
     while (e->span_ring.n > 0)
         PT_TRY(wait_for_oldest_span(e, err));

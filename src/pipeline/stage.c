@@ -145,15 +145,15 @@ void pt_stage_free(pt_stage *s)
 }
 
 /* What building the programs will take. They share one block of temporaries. */
-static size_t kernel_bytes(const pt_stage *s)
+static pt_stage_bytes kernel_bytes(const pt_stage *s)
 {
-    size_t own = 0, shared = 0;
+    pt_stage_bytes bytes = {0};
     for (int i = 0; i < s->n_programs; i++) {
         size_t most = pt_program_shared_bytes(s->programs[i]);
-        own += pt_program_private_bytes(s->programs[i]);
-        shared = most > shared ? most : shared;
+        bytes.own += pt_program_private_bytes(s->programs[i]);
+        bytes.shared = most > bytes.shared ? most : bytes.shared;
     }
-    return own + shared;
+    return bytes;
 }
 
 /* Links with slots on the device, one in each direction over each cut. */
@@ -168,16 +168,17 @@ static size_t device_link_bytes(const pt_stage *s)
 }
 
 pt_status pt_stage_predict_bytes(const pt_stage_plan *plan, const pt_weights_spec *weights,
-                                 size_t *ret_bytes, pt_error *err)
+                                 pt_stage_bytes *ret_bytes, pt_error *err)
 {
     pt_stage s = {.plan = *plan};
     pt_status status = make_programs(&s, err);
     if (status == PT_OK) {
         needs most = largest(&s);
         size_t slot = most.stash + most.sample + most.answer;
-        *ret_bytes = pt_weights_bytes(weights) + most.scratch + most.plain +
-                     (size_t)plan->slots * slot + (size_t)plan->held * most.held +
-                     kernel_bytes(&s) + device_link_bytes(&s) + pt_gap_bytes(plan);
+        *ret_bytes = kernel_bytes(&s);
+        ret_bytes->own += pt_weights_bytes(weights) + most.scratch + most.plain +
+                          (size_t)plan->slots * slot + (size_t)plan->held * most.held +
+                          device_link_bytes(&s) + pt_gap_bytes(plan);
     }
     for (int i = 0; i < s.n_programs; i++)
         pt_program_free(s.programs[i]);

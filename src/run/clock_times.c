@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "pipetrain/text.h"
+#include "setup.h"
 
 static const char HEAD[] = "stage,forward_us,backward_input_us,backward_weight_us,update_us";
 static const double MOST_US = 1e9; /* a quarter of an hour: more is a slip */
@@ -184,15 +185,15 @@ pt_status pt_clock_read(pt_run *run, pt_error *err)
     const pt_graph *graph = &run->partition->graph;
     char *text = NULL;
     size_t bytes = 0;
-    run->clock_costs = calloc((size_t)run->stages, sizeof *run->clock_costs);
+    int stages = pt_run_all_blocks(run);
+    run->clock_costs = calloc((size_t)stages, sizeof *run->clock_costs);
     run->clock_layers = calloc((size_t)graph->n_nodes, sizeof *run->clock_layers);
     if (!run->clock_costs || !run->clock_layers)
-        return pt_fail(err, PT_ENOMEM, "no memory for the times of %d stages", run->stages);
+        return pt_fail(err, PT_ENOMEM, "no memory for the times of %d stages", stages);
     PT_TRY(pt_text_read_file(run->settings->clock, &text, &bytes, err));
-    pt_status status =
-        pt_clock_parse(run->settings->clock, text, run->stages, run->clock_costs, err);
+    pt_status status = pt_clock_parse(run->settings->clock, text, stages, run->clock_costs, err);
     free(text);
-    for (int s = 0; status == PT_OK && s < run->stages; s++) {
+    for (int s = 0; status == PT_OK && s < stages; s++) {
         status =
             pt_clock_spread(graph, &run->specs[s], &run->clock_costs[s], run->clock_layers, err);
         if (status != PT_OK)
@@ -204,7 +205,7 @@ pt_status pt_clock_read(pt_run *run, pt_error *err)
 /* ---- writing ----------------------------------------------------------------------------------
  */
 
-pt_status pt_clock_write(const pt_run *run, const stage_card *cards, pt_error *err)
+pt_status pt_clock_write(const pt_run *run, const pt_stage_cost *costs, pt_error *err)
 {
     const char *path = run->settings->clock_out;
     FILE *file = path ? fopen(path, "w") : NULL;
@@ -213,8 +214,8 @@ pt_status pt_clock_write(const pt_run *run, const stage_card *cards, pt_error *e
     if (!file)
         return pt_fail(err, PT_EIO, "--clock-out: cannot write %s: %s", path, strerror(errno));
     fprintf(file, "%s\n", HEAD);
-    for (int s = 0; s < run->stages; s++) {
-        const pt_stage_cost *c = &cards[s].cost;
+    for (int s = 0; s < pt_run_all_blocks(run); s++) {
+        const pt_stage_cost *c = &costs[s];
         fprintf(file, "%d,%.3f,%.3f,%.3f,%.3f\n", s, c->forward, c->backward_input,
                 c->backward_weight, c->update);
     }

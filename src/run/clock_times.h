@@ -4,8 +4,9 @@
  *   0,30000,35000,35000,200
  *   *,20000,25000,25000,0          every stage without a row of its own
  *
- * µs of a whole micro-batch; update_us is of one optimizer step. Empty lines, and lines that begin
- * with #, are passed over. */
+ * With several chunks on each rank a stage here is a block of layers, chunk c of rank r being stage
+ * c·P + r. µs of a whole micro-batch; update_us is of one optimizer step. Empty lines, and lines
+ * that begin with #, are passed over. */
 #ifndef PIPETRAIN_RUN_CLOCK_TIMES_H
 #define PIPETRAIN_RUN_CLOCK_TIMES_H
 
@@ -25,7 +26,7 @@ pt_status pt_clock_spread(const pt_graph *graph, const pt_stage_spec *spec,
 
 /* Reads --clock and sets run->clock_costs and run->clock_layers. */
 pt_status pt_clock_read(pt_run *run, pt_error *err);
-/* --clock-out, if it was asked for: the costs of all stages. */
-pt_status pt_clock_write(const pt_run *run, const stage_card *cards, pt_error *err);
+/* --clock-out, if it was asked for: the costs of all blocks, which are the file's stages. */
+pt_status pt_clock_write(const pt_run *run, const pt_stage_cost *costs, pt_error *err);
 
 #endif

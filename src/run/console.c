@@ -81,17 +81,17 @@ static void print_stage(pt_console *c, const stage_card *card)
 {
     char range[RANGE_TEXT], memory[32];
     fprintf(c->out, "  %5d  %-12.12s  %s %6d  %10lld  %9.0f  %9.0f  %9s  %9d\n", card->rank,
-            card->host, pt_reporter_range(c->run, card, RANGE_COLUMNS, range),
-            card->end - card->first, (long long)card->parameters, card->cost.forward,
+            card->host, pt_reporter_range(c->run, card, RANGE_COLUMNS, range), card->layers,
+            (long long)card->parameters, card->cost.forward,
             card->cost.backward_input + card->cost.backward_weight,
             bytes_text(card->predicted_bytes, memory), card->staleness_max);
 }
 
-void pt_console_start(pt_console *c, const stage_card *cards)
+void pt_console_start(pt_console *c, const stage_card *cards, const pt_stage_cost *costs)
 {
     const pt_run *run = c->run;
     const pt_settings *s = run->settings;
-    char backend[128], world[128], optimizer[128], schedule[128], rules[256];
+    char backend[128], world[128], optimizer[128], schedule[128], rules[256], chunks[32] = "";
     pt_optimizer_spec optimizer_spec = pt_config_optimizer(s);
     pt_error ignored = {PT_OK, ""};
     int64_t parameters =
@@ -100,9 +100,11 @@ void pt_console_start(pt_console *c, const stage_card *cards)
     pt_world_describe(run->world, world, sizeof world);
     pt_rules_describe(run->config, rules, sizeof rules);
     fprintf(c->out, "pipetrain " PT_VERSION " | %s | %s\n", world, backend);
-    fprintf(c->out, "  model      %s: %lld parameters in %d layers, %d stage%s (%s)\n",
+    if (run->chunks > 1)
+        snprintf(chunks, sizeof chunks, " of %d chunks", run->chunks);
+    fprintf(c->out, "  model      %s: %lld parameters in %d layers, %d stage%s%s (%s)\n",
             run->partition->name, (long long)parameters, run->partition->graph.n_nodes, run->stages,
-            run->stages == 1 ? "" : "s",
+            run->stages == 1 ? "" : "s", chunks,
             run->stages == 1       ? "no cut"
             : run->cut_was_planned ? "cut by the planner"
                                    : "cut as the file says");
@@ -119,15 +121,15 @@ void pt_console_start(pt_console *c, const stage_card *cards)
             s->nesterov_last ? " (nesterov on the last stage)" : "", s->lr, s->lr_schedule,
             optimizer, (long long)run->total_steps, (long long)run->epochs);
     if (s->init)
-        fprintf(c->out, "  init       %s: %d tensors read, %d left random\n", s->init,
-                run->loaded.loaded, run->loaded.missing);
+        fprintf(c->out, "  init       %s: %d tensors read, %d left random\n", s->init, run->loaded,
+                run->missing);
     /* printf counts bytes, and a µ has two. */
     fprintf(c->out, "  %5s  %-12s  %-*s %6s  %10s  %10s  %10s  %9s  %9s\n", "stage", "host",
             RANGE_COLUMNS, "blocks", "layers", "parameters", "fwd µs", "bwd µs", "memory",
             "staleness");
     for (int i = 0; i < run->stages; i++)
         print_stage(c, &cards[i]);
-    if (pt_predict_epoch_us(run, cards, &c->predicted_epoch_us, &ignored) == PT_OK)
+    if (pt_predict_epoch_us(run, costs, &c->predicted_epoch_us, &ignored) == PT_OK)
         fprintf(c->out, "  predicted  %.1f s %s (%s stages, simulated schedule)\n",
                 c->predicted_epoch_us / 1e6,
                 has_an_epoch(run) ? "an epoch" : "for these steps, less than an epoch",

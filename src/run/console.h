@@ -10,7 +10,7 @@ typedef struct pt_console pt_console;
 pt_status pt_console_open(pt_run *run, pt_console **ret_console, pt_error *err);
 void pt_console_close(pt_console *console); /* NULL is fine */
 
-void pt_console_start(pt_console *console, const stage_card *cards);
+void pt_console_start(pt_console *console, const stage_card *cards, const pt_stage_cost *costs);
 void pt_console_epoch(pt_console *console, uint32_t epoch, int64_t steps);
 /* `step` counts from 1 over the whole run. */
 void pt_console_step(pt_console *console, const pt_step_result *record, int64_t step);

@@ -32,10 +32,12 @@ typedef struct prober {
 static pt_status forward(prober *p, pt_micro_batch *mb, pt_error *err)
 {
     pt_run *run = p->run;
-    PT_TRY(pt_stage_begin(run->stage, PT_TRAIN, /*epoch=*/0, p->sample, p->samples, NULL, mb, err));
-    PT_TRY(pt_stage_load(run->stage, mb, p->input, err));
-    PT_TRY(pt_stage_forward(run->stage, mb, /*staleness=*/0, NULL, err));
-    return pt_stage_loss(run->stage, mb, p->answer, 1.0f / (float)p->samples, p->result, err);
+    PT_TRY(pt_stage_begin(run->blocks[0].stage, PT_TRAIN, /*epoch=*/0, p->sample, p->samples, NULL,
+                          mb, err));
+    PT_TRY(pt_stage_load(run->blocks[0].stage, mb, p->input, err));
+    PT_TRY(pt_stage_forward(run->blocks[0].stage, mb, /*staleness=*/0, NULL, err));
+    return pt_stage_loss(run->blocks[0].stage, mb, p->answer, 1.0f / (float)p->samples, p->result,
+                         err);
 }
 
 static pt_status loss_at(prober *p, double *ret_loss, pt_error *err)
@@ -43,7 +45,7 @@ static pt_status loss_at(prober *p, double *ret_loss, pt_error *err)
     pt_micro_batch mb;
     pt_backend *b = p->run->backend;
     PT_TRY(forward(p, &mb, err));
-    PT_TRY(pt_stage_end(p->run->stage, &mb, err));
+    PT_TRY(pt_stage_end(p->run->blocks[0].stage, &mb, err));
     PT_TRY(b->row->finish(b, err));
     *ret_loss = ((const pt_loss_result *)p->result)->loss / (double)p->samples;
     return PT_OK;
@@ -52,7 +54,7 @@ static pt_status loss_at(prober *p, double *ret_loss, pt_error *err)
 static pt_status backward(prober *p, pt_error *err)
 {
     pt_micro_batch mb;
-    pt_stage *stage = p->run->stage;
+    pt_stage *stage = p->run->blocks[0].stage;
     PT_TRY(forward(p, &mb, err));
     PT_TRY(pt_stage_backward_input(stage, &mb, /*accumulate=*/false, NULL, err));
     PT_TRY(pt_stage_backward_weight(stage, &mb, /*accumulate=*/false, NULL, err));
@@ -63,7 +65,7 @@ static pt_status backward(prober *p, pt_error *err)
 static pt_status slope(prober *p, int i, const float *theta, const float *direction, int64_t n,
                        double h, double *ret_slope, pt_error *err)
 {
-    pt_weights *w = p->run->weights;
+    pt_weights *w = p->run->blocks[0].weights;
     double side[2];
     float *moved = malloc((size_t)n * sizeof *moved);
     if (!moved)
@@ -137,7 +139,7 @@ static pt_status probe(prober *p, int i, const float *theta, const float *g, flo
 static pt_status check_param(prober *p, int i, FILE *out, int *bad, pt_error *err)
 {
     pt_run *run = p->run;
-    const pt_flat_tensor *t = &run->flat.params[i];
+    const pt_flat_tensor *t = &run->blocks[0].flat.params[i];
     int64_t n = t->shape.elements;
     double worst = 0;
     float *all = malloc(3 * (size_t)n * sizeof *all);
@@ -145,10 +147,10 @@ static pt_status check_param(prober *p, int i, FILE *out, int *bad, pt_error *er
         return pt_fail(err, PT_ENOMEM, "no memory for a probe");
     float *theta = all, *g = all + n, *direction = all + 2 * n;
     pt_status status = PT_OK;
-    PT_GOTO(status, pt_weights_get_param(run->weights, i, theta, err));
-    PT_GOTO(status, run->backend->row->download(run->backend, g,
-                                                pt_weights_gradient(run->weights) + t->offset,
-                                                (size_t)n * sizeof *g, err));
+    PT_GOTO(status, pt_weights_get_param(run->blocks[0].weights, i, theta, err));
+    PT_GOTO(status, run->backend->row->download(
+                        run->backend, g, pt_weights_gradient(run->blocks[0].weights) + t->offset,
+                        (size_t)n * sizeof *g, err));
     PT_GOTO(status, probe(p, i, theta, g, direction, n, &worst, err));
     bool good = worst <= BOUND;
     *bad += !good;
@@ -192,20 +194,21 @@ static pt_status check_all(prober *p, FILE *out, pt_error *err)
 {
     pt_run *run = p->run;
     int bad = 0;
-    PT_TRY(pt_weights_randomise(run->weights, &run->flat, &run->partition->graph,
-                                run->partition->init, (uint64_t)run->settings->seed, err));
+    PT_TRY(pt_weights_randomise(run->blocks[0].weights, &run->blocks[0].flat,
+                                &run->partition->graph, run->partition->init,
+                                (uint64_t)run->settings->seed, err));
     PT_TRY(load(p, err));
     fprintf(out, "gradients of %s on %lld samples against central differences, bound %.0e:\n",
             run->partition->name, (long long)p->samples, BOUND);
     stage_card card = pt_reporter_card(run);
     pt_reporter_recompute(run, &card, "  recompute ", out);
     PT_TRY(backward(p, err));
-    for (int i = 0; i < run->flat.n_params; i++)
+    for (int i = 0; i < run->blocks[0].flat.n_params; i++)
         PT_TRY(check_param(p, i, out, &bad, err));
     if (bad)
         return pt_fail(err, PT_EINTERNAL, "%d of %d parameters have wrong gradients", bad,
-                       run->flat.n_params);
-    fprintf(out, "all %d parameters agree\n", run->flat.n_params);
+                       run->blocks[0].flat.n_params);
+    fprintf(out, "all %d parameters agree\n", run->blocks[0].flat.n_params);
     return PT_OK;
 }
 

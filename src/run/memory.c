@@ -4,9 +4,17 @@
 
 static pt_status predict_bytes(const pt_run *run, size_t *ret_bytes, pt_error *err)
 {
-    pt_stage_plan plan = pt_run_stage_plan(run);
-    pt_weights_spec weights = pt_run_weights_spec(run);
-    return pt_stage_predict_bytes(&plan, &weights, ret_bytes, err);
+    pt_stage_bytes all = {0};
+    for (int c = 0; c < run->chunks; c++) {
+        pt_stage_plan plan = pt_run_stage_plan(run, c);
+        pt_weights_spec weights = pt_run_weights_spec(run, c);
+        pt_stage_bytes bytes;
+        PT_TRY(pt_stage_predict_bytes(&plan, &weights, &bytes, err));
+        all.own += bytes.own;
+        all.shared = bytes.shared > all.shared ? bytes.shared : all.shared;
+    }
+    *ret_bytes = all.own + all.shared;
+    return PT_OK;
 }
 
 /* The same run with another micro-batch, by planning alone. */
@@ -52,8 +60,10 @@ pt_status pt_run_reserve(pt_run *run, pt_error *err)
     run->refusal = (pt_error){PT_OK, ""};
     pt_status status =
         run->backend->row->reserve(run->backend, run->predicted_bytes, &there, &run->refusal);
-    /* Lists of one's own are for this number of micro-batches alone. */
-    if (status == PT_ENOMEM && there < run->predicted_bytes && !run->settings->own_lists)
+    /* Lists of one's own are for this number of micro-batches alone, and groups of interleaved ones
+     * for a few numbers. */
+    if (status == PT_ENOMEM && there < run->predicted_bytes && !run->settings->own_lists &&
+        run->chunks == 1)
         return largest_that_fits(run, there, &run->largest_micro_batch, err);
     if (status == PT_OK)
         return PT_OK;

@@ -111,12 +111,15 @@ static pt_status try_devices(pt_run *run, bool *ret_good, pt_error *err)
     bool good = true;
     pt_status status = trial_init(&t, run, err);
     status = pt_world_agree(run->world, status, err, NULL);
-    for (int r = 0; status == PT_OK && r + 1 < run->stages; r++) {
-        if (run->rank != r && run->rank != r + 1)
+    /* With several chunks the last rank is the first one's neighbour; of two it is already. */
+    int pairs = run->chunks > 1 && run->stages > 2 ? run->stages : run->stages - 1;
+    for (int r = 0; status == PT_OK && r < pairs; r++) {
+        int other = (r + 1) % run->stages;
+        if (run->rank != r && run->rank != other)
             continue;
-        status = try_edge(&t, run, r, r + 1, &good, err);
+        status = try_edge(&t, run, r, other, &good, err);
         if (status == PT_OK)
-            status = try_edge(&t, run, r + 1, r, &good, err);
+            status = try_edge(&t, run, other, r, &good, err);
     }
     trial_clear(&t, run);
     if (status != PT_OK && err)

@@ -5,6 +5,7 @@
 
 #include "pipetrain/clock.h"
 #include "reporter.h"
+#include "setup.h"
 
 enum { PROFILE_RUNS = 3 }; /* the first warms up; the fastest of the rest counts */
 static const int64_t PROFILE_NS = 500000000; /* but no more runs once this much time has gone */
@@ -12,6 +13,8 @@ static const int64_t PROFILE_NS = 500000000; /* but no more runs once this much 
 /* Host memory of one micro-batch: what comes in, and what the last stage compares with. */
 typedef struct rig {
     pt_run *run;
+    int chunk;
+    pt_block *block;
     int64_t samples;
     uint32_t *sample;
     void *input;  /* first stage: filled from the dataset; others: zeros, a whole message */
@@ -28,15 +31,15 @@ static void rig_clear(rig *r)
     b->row->host_free(b, r->result);
 }
 
-static pt_status rig_init(rig *r, pt_run *run, pt_error *err)
+static pt_status rig_init(rig *r, pt_run *run, int chunk, pt_error *err)
 {
     const pt_graph *graph = &run->partition->graph;
     int64_t sizes[PT_MAX_SIZES];
     pt_epoch_sizes(&run->epoch_plan, sizes);
     size_t n = (size_t)sizes[0];
     size_t input = n * (size_t)pt_shape_elements(&graph->input) * sizeof(float);
-    size_t message = pt_stage_message_bytes(run->stage, /*behind=*/false);
-    *r = (rig){.run = run, .samples = sizes[0]};
+    size_t message = pt_stage_message_bytes(run->blocks[chunk].stage, /*behind=*/false);
+    *r = (rig){.run = run, .chunk = chunk, .block = &run->blocks[chunk], .samples = sizes[0]};
     size_t answer = n * (size_t)pt_shape_elements(&graph->loss.shape) * sizeof(float);
     pt_backend *b = run->backend;
     r->sample = calloc(n, sizeof *r->sample);
@@ -51,24 +54,25 @@ static pt_status rig_init(rig *r, pt_run *run, pt_error *err)
 static pt_status forward(rig *r, pt_micro_batch *mb, pt_error *err)
 {
     pt_run *run = r->run;
-    const pt_span *span = run->full.facts ? &run->full : &run->last;
-    if (run->rank == 0) {
+    pt_stage *stage = r->block->stage;
+    if (r->block->spec->stage == 0) {
         pt_load_inputs(run->train_data, &run->partition->graph.input,
                        &run->partition->normalisation, &run->augmentation, /*seed=*/0,
                        /*epoch=*/0, r->sample, r->samples, r->input);
-        PT_TRY(pt_stage_load(run->stage, mb, r->input, err));
+        PT_TRY(pt_stage_load(stage, mb, r->input, err));
     } else {
-        PT_TRY(pt_stage_unpack_activations(run->stage, mb, r->input, err));
+        PT_TRY(pt_stage_unpack_activations(stage, mb, r->input, err));
     }
-    return pt_stage_forward(run->stage, mb, span->facts[run->rank].staleness_max, NULL, err);
+    return pt_stage_forward(stage, mb, pt_run_facts(run, r->chunk)->staleness_max, NULL, err);
 }
 
 static pt_status backward_input(rig *r, pt_micro_batch *mb, pt_error *err)
 {
-    pt_run *run = r->run;
-    if (run->rank == run->stages - 1)
-        PT_TRY(pt_stage_loss(run->stage, mb, r->answer, 1.0f / (float)r->samples, r->result, err));
-    return pt_stage_backward_input(run->stage, mb, /*accumulate=*/false, NULL, err);
+    const pt_block *block = r->block;
+    if (block->spec->stage == block->spec->stages - 1)
+        PT_TRY(
+            pt_stage_loss(block->stage, mb, r->answer, 1.0f / (float)r->samples, r->result, err));
+    return pt_stage_backward_input(block->stage, mb, /*accumulate=*/false, NULL, err);
 }
 
 /* The time when all that was asked of the device is done. */
@@ -82,20 +86,20 @@ static pt_status clock_after(pt_run *run, int64_t *ret_ns, pt_error *err)
 static pt_status run_once(rig *r, pt_stage_cost *ret_cost, pt_error *err)
 {
     pt_run *run = r->run;
+    pt_stage *stage = r->block->stage;
     pt_micro_batch mb;
     int64_t t[5];
-    PT_TRY(
-        pt_stage_begin(run->stage, PT_TRAIN, /*epoch=*/0, r->sample, r->samples, NULL, &mb, err));
+    PT_TRY(pt_stage_begin(stage, PT_TRAIN, /*epoch=*/0, r->sample, r->samples, NULL, &mb, err));
     PT_TRY(clock_after(run, &t[0], err));
     PT_TRY(forward(r, &mb, err));
     PT_TRY(clock_after(run, &t[1], err));
     PT_TRY(backward_input(r, &mb, err));
     PT_TRY(clock_after(run, &t[2], err));
-    PT_TRY(pt_stage_backward_weight(run->stage, &mb, /*accumulate=*/false, NULL, err));
+    PT_TRY(pt_stage_backward_weight(stage, &mb, /*accumulate=*/false, NULL, err));
     PT_TRY(clock_after(run, &t[3], err));
-    PT_TRY(pt_weights_update(run->weights, /*scale=*/1, err));
+    PT_TRY(pt_weights_update(r->block->weights, /*scale=*/1, err));
     PT_TRY(clock_after(run, &t[4], err));
-    PT_TRY(pt_stage_end(run->stage, &mb, err));
+    PT_TRY(pt_stage_end(stage, &mb, err));
     *ret_cost = (pt_stage_cost){
         .forward = (double)(t[1] - t[0]) / 1e3,
         .backward_input = (double)(t[2] - t[1]) / 1e3,
@@ -110,12 +114,12 @@ static double total(const pt_stage_cost *cost)
     return cost->forward + cost->backward_input + cost->backward_weight + cost->update;
 }
 
-pt_status pt_profile_stage(pt_run *run, pt_stage_cost *ret_cost, pt_error *err)
+pt_status pt_profile_block(pt_run *run, int chunk, pt_stage_cost *ret_cost, pt_error *err)
 {
-    rig r = {.run = run};
+    rig r = {.run = run, .block = &run->blocks[chunk]};
     pt_stage_cost best = {0};
     int64_t start = pt_clock_ns();
-    pt_status status = rig_init(&r, run, err);
+    pt_status status = rig_init(&r, run, chunk, err);
     for (int i = 0; status == PT_OK && i < PROFILE_RUNS; i++) {
         pt_stage_cost cost = {0};
         status = run_once(&r, &cost, err);
@@ -126,7 +130,7 @@ pt_status pt_profile_stage(pt_run *run, pt_stage_cost *ret_cost, pt_error *err)
     }
     rig_clear(&r);
     if (status == PT_OK)
-        status = pt_weights_restart(run->weights, err);
+        status = pt_weights_restart(r.block->weights, err);
     if (status == PT_OK)
         *ret_cost = best;
     return status;
@@ -140,8 +144,8 @@ static pt_status simulate(const pt_span *span, const pt_stage_cost *costs, doubl
 }
 
 /* The mean of all whole epochs, some of which may be synchronous. */
-static pt_status mean_epoch(const pt_run *run, const pt_stage_cost *costs, double *ret_us,
-                            pt_error *err)
+pt_status pt_predict_epoch_us(const pt_run *run, const pt_stage_cost *costs, double *ret_us,
+                              pt_error *err)
 {
     int64_t whole = run->total_steps / run->steps_per_epoch, sync = run->settings->sync_epochs;
     double us = 0, sync_us = 0;
@@ -153,17 +157,4 @@ static pt_status mean_epoch(const pt_run *run, const pt_stage_cost *costs, doubl
         PT_TRY(simulate(&run->full, costs, &us, err));
     *ret_us = ((double)sync * sync_us + (double)(whole - sync) * us) / (double)whole;
     return PT_OK;
-}
-
-pt_status pt_predict_epoch_us(const pt_run *run, const stage_card *cards, double *ret_us,
-                              pt_error *err)
-{
-    pt_stage_cost *costs = calloc((size_t)run->stages, sizeof *costs);
-    if (!costs)
-        return pt_fail(err, PT_ENOMEM, "no memory for a prediction");
-    for (int i = 0; i < run->stages; i++)
-        costs[i] = cards[i].cost;
-    pt_status status = mean_epoch(run, costs, ret_us, err);
-    free(costs);
-    return status;
 }

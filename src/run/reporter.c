@@ -15,6 +15,7 @@
 #include "log_file.h"
 #include "pipetrain/clock.h"
 #include "reporter.h"
+#include "setup.h"
 
 struct pt_reporter {
     pt_run *run;
@@ -170,7 +171,8 @@ void pt_reporter_epoch_begin(pt_reporter *r, uint32_t epoch, int64_t steps)
     r->epoch = epoch;
     r->steps = steps;
     r->arrived = r->queued = r->posted = 0;
-    pt_stage_gap_restart(r->run->stage);
+    for (int c = 0; c < r->run->chunks; c++)
+        pt_stage_gap_restart(r->run->blocks[c].stage);
     if (r->console)
         pt_console_epoch(r->console, epoch, steps);
 }
@@ -193,10 +195,23 @@ static pt_status gather(pt_reporter *r, const void *mine, size_t bytes, void *al
                            err);
 }
 
+/* Of this rank's stages, each of which measures its own. */
+static pt_gap_found gap_of(const pt_run *run)
+{
+    pt_gap_found sum = {0};
+    for (int c = 0; c < run->chunks; c++) {
+        pt_gap_found one = pt_stage_gap(run->blocks[c].stage);
+        sum.measured += one.measured;
+        sum.rms += one.rms;
+        sum.relative += one.relative;
+    }
+    return sum;
+}
+
 /* Of the epoch, and of all epochs. */
 static pt_status report_gaps(pt_reporter *r, pt_error *err)
 {
-    pt_gap_found mine = pt_stage_gap(r->run->stage);
+    pt_gap_found mine = gap_of(r->run);
     if (r->run->settings->gap_every == 0)
         return PT_OK;
     PT_TRY(gather(r, &mine, sizeof mine, r->gaps, err));
@@ -262,16 +277,19 @@ pt_status pt_reporter_evaluation(pt_reporter *r, const pt_pass_result *result, p
 pt_status pt_reporter_start(pt_reporter *r, pt_error *err)
 {
     stage_card *cards = calloc((size_t)r->run->stages, sizeof *cards);
-    if (!cards)
-        return pt_fail(err, PT_ENOMEM, "no memory for the start-up table");
-    pt_status status = pt_reporter_cards(r->run, cards, err);
+    pt_stage_cost *costs = calloc((size_t)pt_run_all_blocks(r->run), sizeof *costs);
+    pt_status status = cards && costs ? pt_reporter_cards(r->run, cards, err)
+                                      : pt_fail(err, PT_ENOMEM, "no memory for the start-up table");
+    if (status == PT_OK)
+        status = pt_reporter_costs(r->run, costs, err);
     if (status == PT_OK && is_root(r)) {
-        pt_console_start(r->console, cards);
-        status = pt_clock_write(r->run, cards, err);
+        pt_console_start(r->console, cards, costs);
+        status = pt_clock_write(r->run, costs, err);
     }
     if (status == PT_OK && r->log)
         status = pt_log_file_run(r->log, r->run, cards, err);
     free(cards);
+    free(costs);
     return status;
 }
 

@@ -45,9 +45,9 @@ pt_status pt_reporter_finish(pt_reporter *reporter, pt_error *err);
 
 const run_totals *pt_reporter_totals(const pt_reporter *reporter);
 
-/* One entry per rank, on rank 0: what each stage is and costs. */
+/* One entry per rank, on rank 0: what the stages of each are and cost, all chunks together. */
 typedef struct stage_card {
-    int rank, first, end;
+    int rank, layers;
     int64_t parameters;
     uint64_t predicted_bytes, peak_bytes;
     pt_stage_cost cost; /* of a whole micro-batch: measured once before training, see profile.c */
@@ -57,7 +57,9 @@ typedef struct stage_card {
 } stage_card;
 stage_card pt_reporter_card(const pt_run *run); /* this rank's */
 pt_status pt_reporter_cards(pt_run *run, stage_card *ret_cards, pt_error *err);
-/* "conv1 … fc3", cut or filled to so many columns. Returns `text`. */
+/* One entry per block, on rank 0. Collective. */
+pt_status pt_reporter_costs(pt_run *run, pt_stage_cost *ret_costs, pt_error *err);
+/* "conv1 … fc3", more of them for more chunks, cut or filled to so many columns. Returns `text`. */
 enum { RANGE_TEXT = 256 };
 const char *pt_reporter_range(const pt_run *run, const stage_card *card, int columns,
                               char text[RANGE_TEXT]);
@@ -66,12 +68,12 @@ const char *pt_reporter_range(const pt_run *run, const stage_card *card, int col
 void pt_reporter_recompute(const pt_run *run, const stage_card *cards, const char *label,
                            FILE *out);
 
-/* Runs a micro-batch through this rank's stage and times it. Before weights are given: it leaves
+/* Runs a micro-batch through a stage of this rank and times it. Before weights are given: it leaves
  * traces in weights, gradients and running statistics. */
-pt_status pt_profile_stage(pt_run *run, pt_stage_cost *ret_cost, pt_error *err);
+pt_status pt_profile_block(pt_run *run, int chunk, pt_stage_cost *ret_cost, pt_error *err);
 /* Time of a whole epoch (the mean, where some are synchronous), or of all steps where they are
- * fewer, by the simulator from the cards of all ranks; µs. Rank 0. */
-pt_status pt_predict_epoch_us(const pt_run *run, const stage_card *cards, double *ret_us,
+ * fewer, by the simulator from the costs of all blocks; µs. Rank 0. */
+pt_status pt_predict_epoch_us(const pt_run *run, const pt_stage_cost *costs, double *ret_us,
                               pt_error *err);
 
 /* --summary. Rank 0. */

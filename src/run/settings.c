@@ -30,6 +30,7 @@ static pt_settings defaults(void)
         .lr_schedule = "constant",
         .lr_factor = 0.1,
         .schedule = "async",
+        .chunks = 2,
         .predict = "msnag",
         .recompute = "none",
         .backend = "auto",
@@ -167,6 +168,16 @@ pt_status pt_config_read_lists(pt_config *config, const char *text, size_t bytes
                               err);
 }
 
+/* Chunks are for one schedule; own lists know theirs. */
+static void settle_chunks(pt_settings *s)
+{
+    const pt_schedule_row *row = pt_schedule_find(s->schedule);
+    if (s->own_lists)
+        s->chunks = pt_own_lists_chunks(s->own_lists);
+    else if (!row || !row->interleaves || s->check_gradients)
+        s->chunks = 1;
+}
+
 /* Whether lists flush depends on the micro-batches of a step. What does not read them has no use
  * for a schedule. */
 static pt_status settle_lists(pt_config *config, pt_error *err)
@@ -233,6 +244,12 @@ static bool clocks(const pt_settings *s)
     return strcmp(s->backend, "clock") == 0;
 }
 
+static bool interleaves(const pt_settings *s)
+{
+    const pt_schedule_row *row = pt_schedule_find(s->schedule);
+    return row && row->interleaves;
+}
+
 static bool has_milestones(const pt_settings *s)
 {
     return strcmp(s->lr_schedule, "milestones") == 0;
@@ -273,6 +290,8 @@ static const struct {
     {"beta2", "--optimizer adam, adamw or nadam-async", has_betas},
     {"eps", "--optimizer adam, adamw or nadam-async", has_betas},
     {"recompute", "training, --check or --check-gradients", has_backwards},
+    {"chunks", "--schedule interleaved (a list of one's own says it in a column chunk)",
+     interleaves},
     {"clock", "--backend clock", clocks},
     {"clock-out", "training or --check", trains_or_checks},
     {"schedule-out", "training or --check", trains_or_checks},
@@ -340,6 +359,7 @@ pt_status pt_config_settle(pt_config *config, pt_error *err)
     PT_TRY(settle_batch(config, err));
     settle_betas(config);
     PT_TRY(settle_lists(config, err));
+    settle_chunks(&config->settings);
     return pt_rules_settle(config, err);
 }
 

@@ -150,10 +150,14 @@ const pt_option pt_settings_rows[] = {
     INT("eval-every", TRAINING, eval_every, "E", 0, 1e9,
         "Evaluate on the test set every E epochs and at the end. 0: never, not even at the end."),
     {ROW(CHOICE, "schedule", PIPELINE, schedule, "NAME|FILE",
-         "Order of forwards and backwards: gpipe, 1f1b and zb-h1 flush the pipeline every step, "
-         "async never waits. A file.csv holds lists of one's own, for one step or for an epoch, as "
+         "Order of forwards and backwards: gpipe, 1f1b, interleaved and zb-h1 flush the pipeline "
+         "every step, async never waits. A file.csv holds lists of one's own, for one step or for "
+         "an epoch, as "
          "--schedule-out writes them."),
      .choices = pt_schedule_names, .file = ".csv"},
+    INT("chunks", PIPELINE, chunks, "V", 1, PT_MOST_CHUNKS,
+        "With interleaved: the model is cut into V blocks for each rank, and rank r of P has the "
+        "blocks r, P+r, 2P+r, …; a step needs a multiple of P micro-batches."),
     TEXT_HERE("schedule-out", PIPELINE, schedule_out, "FILE",
               "With training or --check: write what every rank does in an epoch (or in --steps, "
               "when they are fewer), one line an action, for --schedule to read."),

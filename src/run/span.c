@@ -46,7 +46,7 @@ pt_status pt_run_choose_cut(const pt_partition *partition, int stages, int *begi
 static pt_status prove(pt_schedule *schedule, pt_span *ret_span, pt_error *err)
 {
     pt_span span = {.schedule = schedule};
-    span.facts = calloc((size_t)schedule->spec.stages, sizeof *span.facts);
+    span.facts = calloc((size_t)pt_schedule_blocks(&schedule->spec), sizeof *span.facts);
     pt_status status = span.facts ? pt_schedule_lower(schedule, err)
                                   : pt_fail(err, PT_ENOMEM, "no memory for a schedule");
     if (status == PT_OK)
@@ -79,6 +79,11 @@ pt_status pt_run_plan_sync(pt_run *run, const pt_schedule_spec *spec, pt_error *
                        "asynchronous; write fewer, more --epochs, or --schedule %s",
                        (long long)epochs, (long long)run->epochs, run->epochs == 1 ? "" : "s",
                        SYNC_SCHEDULE);
+    if (spec->chunks > 1)
+        return pt_fail(err, PT_EINPUT,
+                       "--sync-epochs: %s has one block of layers on each rank, and the lists of "
+                       "%s have %d; leave --sync-epochs out, or give lists without chunks",
+                       SYNC_SCHEDULE, run->settings->schedule, spec->chunks);
     sync.name = SYNC_SCHEDULE;
     sync.in_flight = 0;
     sync.micro_batches = (int)pt_epoch_micro_batches(&run->epoch_plan);
@@ -105,6 +110,8 @@ static int peak_of(const pt_schedule_rank *facts, pt_run_peak_of what)
     switch (what) {
     case PT_PEAK_STASH:
         return facts->stash_peak;
+    case PT_PEAK_ALL_STASH:
+        return facts->all_stash_peak;
     case PT_PEAK_VERSIONS:
         return facts->versions_peak;
     case PT_PEAK_HELD:
@@ -113,12 +120,12 @@ static int peak_of(const pt_schedule_rank *facts, pt_run_peak_of what)
     return facts->held_peak;
 }
 
-int pt_run_peak(const pt_run *run, pt_run_peak_of what)
+int pt_run_peak(const pt_run *run, int chunk, pt_run_peak_of what)
 {
     const pt_span *spans[] = {&run->sync, &run->full, &run->last};
     int most = what == PT_PEAK_HELD ? 0 : 1;
     for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
-        int n = spans[i]->facts ? peak_of(&spans[i]->facts[run->rank], what) : 0;
+        int n = spans[i]->facts ? peak_of(&spans[i]->facts[pt_run_block(run, chunk)], what) : 0;
         most = n > most ? n : most;
     }
     return most;
@@ -149,10 +156,10 @@ pt_status pt_run_write_schedule(const pt_run *run, pt_error *err)
                         strerror(errno));
 }
 
-pt_status pt_span_infer(int stages, int n, pt_span *ret_span, pt_error *err)
+pt_status pt_span_infer(int stages, int chunks, int n, pt_span *ret_span, pt_error *err)
 {
     pt_schedule *schedule = NULL;
-    PT_TRY(pt_schedule_infer(stages, /*chunks=*/1, n, &schedule, err));
+    PT_TRY(pt_schedule_infer(stages, chunks, n, &schedule, err));
     return prove(schedule, ret_span, err);
 }
 

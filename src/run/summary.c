@@ -9,8 +9,11 @@
 static json_t *layers_of(const pt_run *run, const stage_card *card)
 {
     json_t *layers = json_array();
-    for (int i = card->first; i < card->end; i++)
-        json_array_append_new(layers, json_string(run->partition->graph.nodes[i].name));
+    for (int c = 0; c < run->chunks; c++) {
+        const pt_stage_spec *spec = &run->specs[c * run->stages + card->rank];
+        for (int i = spec->first; i < spec->end; i++)
+            json_array_append_new(layers, json_string(run->partition->graph.nodes[i].name));
+    }
     return layers;
 }
 

@@ -52,7 +52,7 @@ static pt_status open_files(pt_timeline *t, pt_error *err)
 
 static pt_status allocate(pt_timeline *t, pt_error *err)
 {
-    size_t n = (size_t)pt_epoch_micro_batches(&t->run->epoch_plan);
+    size_t n = (size_t)pt_epoch_micro_batches(&t->run->epoch_plan) * (size_t)t->run->chunks;
     size_t stages = (size_t)t->run->stages;
     t->mine = calloc(n, sizeof *t->mine);
     t->counts = calloc(stages, sizeof *t->counts);
@@ -108,7 +108,8 @@ static void csv_interval(FILE *csv, int64_t start_ns, int64_t ns)
 
 static void csv_row(const pt_timeline *t, int rank, const pt_timing *m)
 {
-    fprintf(t->csv, "%d,%d,%d,%d,%d,%d,%lld,%d", rank, rank, m->epoch, m->step, m->micro_batch,
+    int stage = m->chunk * t->run->stages + rank; /* counted from the model's first layer */
+    fprintf(t->csv, "%d,%d,%d,%d,%d,%d,%lld,%d", rank, stage, m->epoch, m->step, m->micro_batch,
             m->samples, (long long)m->version, m->staleness);
     csv_interval(t->csv, m->forward_start, m->forward_ns);
     csv_interval(t->csv, m->backward_start, m->backward_ns);
@@ -126,10 +127,10 @@ static void trace_event(pt_timeline *t, const char *name, int rank, const pt_tim
         return;
     fprintf(t->trace,
             ",\n{\"name\": \"%s %d\", \"cat\": \"%s\", \"ph\": \"X\", \"pid\": %d, \"tid\": 0, "
-            "\"ts\": %.3f, \"dur\": %.3f, \"args\": {\"epoch\": %d, \"step\": %d, \"version\": "
-            "%lld, \"staleness\": %d}}",
+            "\"ts\": %.3f, \"dur\": %.3f, \"args\": {\"epoch\": %d, \"step\": %d, \"chunk\": %d, "
+            "\"version\": %lld, \"staleness\": %d}}",
             name, m->micro_batch, name, rank, (double)start_ns / 1e3, (double)ns / 1e3, m->epoch,
-            m->step, (long long)m->version, m->staleness);
+            m->step, m->chunk, (long long)m->version, m->staleness);
 }
 
 static void write_rank(pt_timeline *t, int rank, const pt_timing *timings, int n)

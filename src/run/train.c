@@ -84,8 +84,9 @@ static pt_status write_results(pt_run *run, double wall_s, pt_error *err)
     const pt_settings *s = run->settings;
     pt_error later = {PT_OK, ""};
     pt_status status = PT_OK;
-    if (s->save)
-        status = pt_weights_save(run->weights, &run->flat, &run->partition->graph, s->save, err);
+    for (int c = 0; s->save && status == PT_OK && c < run->chunks; c++)
+        status = pt_weights_save(run->blocks[c].weights, &run->blocks[c].flat,
+                                 &run->partition->graph, s->save, err);
     pt_status ended = run->timeline ? pt_timeline_end(run->timeline, status ? &later : err) : PT_OK;
     status = status ? status : ended;
     ended = pt_reporter_finish(run->reporter, status ? &later : err);

@@ -31,7 +31,9 @@ static const char MODEL[] = "name: late\n"
                             "cuts:\n"
                             "  2: [conv2]\n"
                             "  3: [relu0, cat]\n"
-                            "  4: [bn1, conv2, flat]\n";
+                            "  4: [bn1, conv2, flat]\n"
+                            "  6: [bn1, conv2, sum, pool, fc]\n"
+                            "  8: [bn1, conv2, gelu1, sum, cat, pool, fc]\n";
 
 /* Every stage ends with weights: gradients arrive where they wait, and nowhere in scratch. */
 static const char CHAIN[] = "name: chain\n"
@@ -70,16 +72,19 @@ static void keep(tap *t, const pt_run *run, outcome *o)
 {
     enum { MOST = 4096 };
     float x[MOST];
-    for (int i = 0; i < run->flat.n_params; i++) {
-        CHECK_OK(t, pt_weights_get_param(run->weights, i, x, &t->err));
-        append(o, x, (size_t)run->flat.params[i].shape.elements);
+    for (int c = 0; c < run->chunks; c++) {
+        const pt_block *block = &run->blocks[c];
+        for (int i = 0; i < block->flat.n_params; i++) {
+            CHECK_OK(t, pt_weights_get_param(block->weights, i, x, &t->err));
+            append(o, x, (size_t)block->flat.params[i].shape.elements);
+        }
+        for (int i = 0; i < block->flat.n_state; i++) {
+            CHECK_OK(t, pt_weights_get_state(block->weights, i, x, &t->err));
+            append(o, x, (size_t)block->flat.state[i].shape.elements);
+        }
+        pt_gap_found gap = pt_stage_gap(block->stage); /* of the last epoch */
+        append(o, (float[]){(float)gap.rms, (float)gap.relative}, 2);
     }
-    for (int i = 0; i < run->flat.n_state; i++) {
-        CHECK_OK(t, pt_weights_get_state(run->weights, i, x, &t->err));
-        append(o, x, (size_t)run->flat.state[i].shape.elements);
-    }
-    pt_gap_found gap = pt_stage_gap(run->stage); /* of the last epoch */
-    append(o, (float[]){(float)gap.rms, (float)gap.relative}, 2);
 }
 
 /* The losses that rank 0 wrote, without the times. */
@@ -206,6 +211,17 @@ static void test_gpipe_blocking(tap *t)
     compare(t, "schedule=gpipe blocking-sends=on");
 }
 
+/* Several stages on a rank share its lanes, and each has links of its own. */
+static void test_interleaved(tap *t)
+{
+    if (pt_world_size(t->world) == 1)
+        return;
+    compare(t, "schedule=interleaved clip=0.5 batch=12 micro-batch=1");
+    compare(t, "schedule=interleaved blocking-sends=on batch=24 micro-batch=2");
+    if (pt_world_size(t->world) == 2)
+        compare(t, "schedule=interleaved chunks=3 batch=4 micro-batch=2");
+}
+
 /* Weight gradients that wait have memory, and events, of their own. */
 static void test_zb_h1(tap *t)
 {
@@ -234,6 +250,7 @@ int main(int argc, char **argv)
         {"gpipe, blocking sends", test_gpipe_blocking},
         {"zb-h1, clipped, blocking sends", test_zb_h1},
         {"layers that are recomputed", test_recompute},
+        {"interleaved, clipped; blocking sends", test_interleaved},
     };
     return tap_main(argc, argv, 1, cases, sizeof cases / sizeof *cases);
 }

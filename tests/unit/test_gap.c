@@ -294,12 +294,12 @@ static void test_bytes_are_as_predicted(void **state)
         size_t taken[2];
         for (int every = 0; every < 2; every++) {
             pt_error err = {PT_OK, ""};
-            size_t predicted = 0;
+            pt_stage_bytes predicted = {0};
             fixture f;
             begin(&f, kinds[kind], "none", /*stash=*/false, every);
             taken[every] = bytes_now(f.b) - f.before;
             assert_ok(pt_stage_predict_bytes(&f.plan, &f.weights_spec, &predicted, &err), &err);
-            assert_int_equal(taken[every], predicted);
+            assert_int_equal(taken[every], predicted.own + predicted.shared);
             forward(&f, 0, PT_TRAIN, 0);
             backward(&f, 0);
             assert_int_equal(pt_stage_gap(f.stage).measured, every && kind == 0);

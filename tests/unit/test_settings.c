@@ -156,6 +156,34 @@ static void test_settled_batches_are_consistent(void **state)
 /* ---- the command line as a whole --------------------------------------------------------------
  */
 
+/* Two where the schedule has several, one elsewhere. */
+static void test_chunks(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file, *line;
+        int want;
+    } rows[] = {
+        {"", "", 1},
+        {"", "--schedule 1f1b", 1},
+        {"", "--schedule interleaved", 2},
+        {"", "--schedule interleaved --chunks 1", 1},
+        {"schedule interleaved", "--chunks 5", 5},
+        {"schedule interleaved chunks 3", "", 3},
+        {"schedule interleaved chunks 3", "--schedule async", 1}, /* the file's word gives way */
+        {"chunks 3", "", 1},
+        {"schedule interleaved chunks 3", "--check-gradients", 1},
+        {"schedule interleaved chunks 3", "--infer test --weights w --out o.csv", 3},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        pt_error err = {PT_OK, ""};
+        pt_config config;
+        assert_ok(settings_settle(&config, rows[i].file, rows[i].line, &err), &err);
+        assert_int_equal(config.settings.chunks, rows[i].want);
+        pt_config_clear(&config);
+    }
+}
+
 static void test_commands_that_lack_something(void **state)
 {
     (void)state;
@@ -166,6 +194,8 @@ static void test_commands_that_lack_something(void **state)
         {"", "--infer test --weights w", "--out"},
         {"", "--weights w", "--init"},
         {"", "--out o.csv", "--infer"},
+        {"", "--chunks 2", "--chunks goes with --schedule interleaved"},
+        {"schedule interleaved", "--schedule 1f1b --chunks 3", "--chunks"},
         {"", "--infer test --weights w --out o.csv --recompute all", "--recompute"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -236,6 +266,7 @@ int main(void)
         cmocka_unit_test(test_batches_that_settle),
         cmocka_unit_test(test_batches_that_do_not),
         cmocka_unit_test(test_settled_batches_are_consistent),
+        cmocka_unit_test(test_chunks),
         cmocka_unit_test(test_commands_that_lack_something),
         cmocka_unit_test(test_epochs_become_steps),
         cmocka_unit_test(test_milestones_that_are_none),

@@ -36,6 +36,8 @@ static const struct {
      "write --schedule async --optimizer sgd, or leave --nesterov-last out"},
     {"clip 1", "schedule async", false, "write --schedule 1f1b, or --clip 0"},
     {"in-flight 2", "schedule gpipe", false, "write --schedule async, or leave --in-flight out"},
+    {"in-flight 2", "schedule interleaved", false,
+     "write --schedule async, or leave --in-flight out"},
     {"predict aggmsnag", "accumulate 1", false, "write --predict msnag, or --accumulate 2 or more"},
     {"predict msnag", "2bw on", true, "write --predict none, or leave --2bw out"},
     {"2bw on", "stash on", false, "leave one of the two out"},
