@@ -16,7 +16,7 @@ import tap
 PARTITIONS = sorted((program.ROOT / "partitions").glob("*.yaml"))
 SHIPPED = ["lenet5", "lenet5-to-last", "mlp", "resnet-18", "resnet-32", "resnet-50", "vgg-11",
            "wrn-10-1", "wrn-16-4", "wrn-28-10"]
-SYNCHRONOUS = ("gpipe", "1f1b", "zb-h1")
+SYNCHRONOUS = ("gpipe", "1f1b", "zb-h1")  # interleaved: train/test_interleaved.py
 
 
 class Check(unittest.TestCase):

@@ -114,10 +114,10 @@ class Valgrind(unittest.TestCase):
                 )
 
     def test_two_ranks(self):
-        for schedule in ("async", "1f1b"):
+        for schedule in ("async", "1f1b", "interleaved"):
             with self.subTest(schedule):
                 options = [f"--schedule={schedule}", "--backend=ref", "--epochs=1"]
-                clip = ["--clip=1"] if schedule == "1f1b" else ["--stash"]
+                clip = ["--stash"] if schedule == "async" else ["--clip=1"]
                 self.memcheck(2, self.partition, *options, *clip, f"--save={self.folder}/two")
 
     def test_inference(self):

@@ -44,6 +44,7 @@ class Memory(fake_program.Case):
             (2, {"schedule": "1f1b", "precision": "bf16"}),
             (4, {"schedule": "async", "stash": True}),
             (2, {"schedule": "async", "in_flight": 2, "precision": "tf32"}),
+            (3, {"schedule": "interleaved"}),
         )
         for ranks, options in cases:
             with self.subTest(ranks=ranks, **options):

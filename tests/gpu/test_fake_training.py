@@ -75,6 +75,7 @@ class Bits(fake_program.Case):
         runs = [(1, "gpipe", seed) for seed in SEEDS]
         runs += [(1, "1f1b", 4)]
         runs += itertools.product((2, 4), ("gpipe", "1f1b"), SEEDS)
+        runs += [(3, "interleaved", seed) for seed in SEEDS]  # a step has three micro-batches
         for ranks, schedule, seed in runs:
             with self.subTest(precision, ranks=ranks, schedule=schedule, seed=seed):
                 saved, own, *_ = self.train(
@@ -159,7 +160,7 @@ class Links(fake_program.Case):
         return [stage["predicted_bytes"] for stage in run[2]]
 
     def test_same_bits(self):
-        for ranks, schedule in ((2, "1f1b"), (4, "async")):
+        for ranks, schedule in ((2, "1f1b"), (4, "async"), (3, "interleaved")):
             host = self.train_by("host", None, ranks, schedule)
             for p2p, mpi in (("device", "yes"), ("device", "silent"), ("auto", "yes")):
                 with self.subTest(ranks=ranks, schedule=schedule, p2p=p2p, mpi=mpi):
@@ -172,8 +173,9 @@ class Links(fake_program.Case):
                     self.assert_warned(run[3], warnings)
 
     def test_slots_are_counted(self):
-        for stage in self.train_by("device", "yes", 4, "async")[2]:
-            self.assertEqual(stage["predicted_bytes"], stage["peak_bytes"], stage)
+        for ranks, schedule in ((4, "async"), (3, "interleaved")):
+            for stage in self.train_by("device", "yes", ranks, schedule)[2]:
+                self.assertEqual(stage["predicted_bytes"], stage["peak_bytes"], stage)
 
     def assert_warned(self, ended, patterns):
         self.assertEqual(len(ended.err), len(patterns), ended)

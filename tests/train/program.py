@@ -58,6 +58,11 @@ def run(ranks, partition, **options):
 
 def losses(log):
     """The loss of every optimizer step, in order, from a --log file."""
+    return of_steps(log, "loss")
+
+
+def of_steps(log, key):
+    """The same of anything that a step's record may hold; None where it does not."""
     with open(log, encoding="utf-8") as file:
         records = [json.loads(line) for line in file]
-    return [record["loss"] for record in records if record.get("type") == "step"]
+    return [record.get(key) for record in records if record.get("type") == "step"]

@@ -95,6 +95,27 @@ class Clock(unittest.TestCase):
                     self.assertEqual(summary["steps"], 3)
                     self.compare_with_prediction(rows, ranks, options)
 
+    def test_stated_times_of_blocks(self):
+        """A stage of the file is a block: rank 0 has the first and the third of four."""
+        stated = (2000, 1500, 1000, 500)
+        self.times(("0", *TIMES), ("2", *stated), ("*", *TIMES))
+        options = self.options(4, 3, schedule="interleaved", chunks=2)
+        out = self.folder / "out.csv"
+        rows, _, _ = self.run_timed(2, **options, clock_out=out)
+        written = [line.split(",") for line in out.read_text().splitlines()[1:]]
+        self.assertEqual([[float(n) for n in row] for row in written],
+                         [[s, *(stated if s == 2 else TIMES)] for s in range(4)])
+        self.assertEqual(len(rows), 4 * 4 * 3)
+        for row in rows:
+            forward, back, weight, _ = stated if row["stage"] == "2" else TIMES
+            self.assertGreaterEqual(float(row["fwd_us"]), forward - ROUNDING_US)
+            self.assertGreaterEqual(float(row["bwd_us"]), back + weight - ROUNDING_US)
+            if row["update_us"]:  # of both blocks of the rank
+                both = TIMES[3] + (stated[3] if row["rank"] == "0" else TIMES[3])
+                self.assertGreaterEqual(float(row["update_us"]), both - ROUNDING_US)
+        self.assertEqual(sum(row["update_us"] != "" for row in rows), 2 * 3)
+        self.compare_with_prediction(rows, 2, options)
+
     def compare_with_prediction(self, rows, ranks, options):
         predicted, _ = self.predicted_us(ranks, **options)
         begin = min(float(row["fwd_start_us"]) for row in rows)
@@ -117,6 +138,11 @@ class Clock(unittest.TestCase):
         self.assertEqual(predicted, 3 * (4 * 99000 + 3 * 67000 + 7000))
         self.assertEqual(len(re.findall(r"(?m)^ +\d .* 34000 +65000 ", text)), 4, text)
         self.assertIn("stages as stated", text)
+        # Each of two blocks has those times: twice the work, and fill and drain as short as before.
+        options = self.options(4, 3, schedule="interleaved", chunks=2)
+        predicted, text = self.predicted_us(4, **options)
+        self.assertEqual(predicted, 3 * (4 * 2 * 99000 + 3 * 67000 + 2 * 7000))
+        self.assertEqual(len(re.findall(r"(?m)^ +\d .* 68000 +130000 ", text)), 4, text)
 
     def test_memory(self):
         """Predicted is taken, and nobody is spared the activations."""
