@@ -36,12 +36,13 @@ QUICK = Times(6, 6, 6)
 RUNS, QUICK_RUNS = 5, 1
 STEPS, LEAST = 3, 24  # a run has at least so many steps of M = ranks, and so many micro-batches
 
-# name, options, ranks, bubble per step from (ranks, times), wanted share of the ideal, one pass.
+# name, options, ranks, bubble per step from (ranks, times), wanted share of the ideal, one pass,
+# blocks of layers on each rank. The times are of all of a rank's blocks together.
 # A schedule that flushes states its bubble: adding one is adding a line. The gradient of the inputs
 # leaves before that of the weights is made, so the next stage waits for F and B_input alone.
 # One pass: all of the backward is input gradient, so that no other work hides the way of a message.
 # A micro-batch then takes F + B + 2·way·(P-1)/P, which says how long that way is.
-Row = collections.namedtuple("Row", "name options ranks bubble wanted one_pass")
+Row = collections.namedtuple("Row", "name options ranks bubble wanted one_pass chunks", defaults=(1,))
 ASYNC = ["--schedule=async", "--predict=none"]
 ROWS = [
     Row("async", ASYNC, (2, 4, 8, 16, 32), None, 0.99, False),
@@ -50,6 +51,8 @@ ROWS = [
         False),
     Row("1f1b", ["--schedule=1f1b"], (4, 8, 16), lambda p, t: (p - 1) * (t.forward + t.input), 0.97,
         False),
+    Row("interleaved", ["--schedule=interleaved", "--chunks=2"], (4, 8, 16),
+        lambda p, t: (p - 1) * (t.forward + t.input) / 2, 0.97, False, 2),
     Row("zb-h1", ["--schedule=zb-h1"], (4, 8, 16),
         lambda p, t: (p - 1) * (t.forward + t.input - t.weight), 0.97, False),
 ]
@@ -79,7 +82,7 @@ def ideal_ms(setup, row, ranks):
 
 def command(setup, row, ranks, folder):
     stage_times = pathlib.Path(folder) / "times.csv"
-    us = [f"{1e3 * ms:g}" for ms in times_of(setup, row)]
+    us = [f"{1e3 * ms / row.chunks:g}" for ms in times_of(setup, row)]
     stage_times.write_text(
         "stage,forward_us,backward_input_us,backward_weight_us,update_us\n"
         f"*,{','.join(us)},0\n",
@@ -113,7 +116,8 @@ def measured(setup, row, ranks):
         _, foreign = run([*place, *words])
         with open(timing, encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-    starts = [float(line["fwd_start_us"]) for line in rows if int(line["rank"]) == ranks - 1]
+    stages = ranks * row.chunks
+    starts = [float(line["fwd_start_us"]) for line in rows if int(line["stage"]) == stages - 1]
     span = max(map(end_of, rows)) - min(float(line["fwd_start_us"]) for line in rows)
     steady = (starts[-1] - starts[ranks]) / (len(starts) - 1 - ranks)
     return {"micro_batch_ms": steady / 1e3, "span_ms": span / 1e3, "foreign_cores": foreign}
