@@ -11,6 +11,9 @@
  * signal, or a second without anyone looking, ends the process. */
 const volatile int *pt_app_stop_flag(void);
 void pt_app_catch_signals(void);
+/* The reason has been told. The ranks that are gone make mpirun end this one too, and where closing
+ * takes longer than SIGALRM waits, "interrupted" would be a second reason. */
+void pt_app_has_spoken(void);
 
 /* After a signal: says where it came (rank 0) and leaves, without waiting for anybody; every rank
  * has had a signal of its own. After another rank's failure: leaves without a word. */

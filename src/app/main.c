@@ -79,6 +79,7 @@ static pt_status with_world(int argc, char **argv, pt_config *config, const char
     if (status != PT_OK && rank == 0) {
         pt_log_init(PT_LOG_INFO, /*rank=*/-1); /* it is everybody's message */
         pt_log(PT_LOG_ERROR, "%s", err->text);
+        pt_app_has_spoken();
     }
     pt_world_close(world);
     return status;

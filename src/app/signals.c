@@ -72,6 +72,11 @@ void pt_app_catch_signals(void)
     handle(SIGALRM, leave);
 }
 
+void pt_app_has_spoken(void)
+{
+    speaks = 0;
+}
+
 const volatile int *pt_app_stop_flag(void)
 {
     return &stop;

@@ -4,7 +4,7 @@
  *     δ ← γ·δ + (1 - γ)·(w_{t+1} - w_t),   γ = D^(1/τ);   the backward reads w - τ·δ
  *
  * τ is by how many updates a forward is late, here on average over the schedule. So after τ updates
- * D is what is left of a move; the paper's analysis leads to D = e^-2.
+ * D is what is left of a move; e^-2 is the value that is usually named.
  *
  * The buffer of w - τ·δ is free from the last backward before an update until that update is done:
  * it holds w_t meanwhile. */

@@ -175,9 +175,8 @@ const pt_option pt_settings_rows[] = {
          "updates, by less and less over so many epochs (async). 0: off."),
     REAL("pipemare-dc", PIPELINE, pipemare_dc, "D", 0, 0.9999999,
          "Backwards of a late stage use the newest weights taken back by its delay in updates "
-         "along a "
-         "running mean of their moves, which keeps D of itself over that delay (async); PipeMare "
-         "says 0.135. 0: off."),
+         "along a running mean of their moves, which keeps D of itself over that delay (async); "
+         "such as 0.135. 0: off."),
     FLAG("stash", PIPELINE, stash, "Backwards use exactly the weights of their forward (async)."),
     FLAG(
         "gap-aware", PIPELINE, gap_aware,

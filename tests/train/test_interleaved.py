@@ -226,6 +226,7 @@ class Interleaved(unittest.TestCase):
         self.assertEqual(ended.status, 2, ended)
         for word in words:
             self.assertIn(word, said)
+        self.assertEqual(said.count("error:"), 1, ended)
         self.assertNotIn("step ", "\n".join(ended.out))
 
     def test_bad_input(self):

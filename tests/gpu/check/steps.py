@@ -29,7 +29,7 @@ PROGRAMS = {
     "bench_kernels": "tests/gpu/bench_kernels",
 }
 PRECISIONS = ("fp32", "tf32", "bf16")
-KERNELS = ("avg_pool", "elementwise", "flat", "global_pool", "loss", "max_pool", "move",
+KERNELS = ("avg_pool", "elementwise", "flat", "global_pool", "late", "loss", "max_pool", "move",
            "norm")  # kernels/*.cu
 REAL_IMAGES = "usr/share/datasets/fashion-mnist"
 MOST_THREADS = 8
