@@ -12,9 +12,10 @@
 
     [methods.sync]                                # one row of the table; options of its own
     schedule = "1f1b"                             # the others are compared with the row `sync`
+    stages = [1]                                  # instead of those above; its bits are those of any
     [methods."async, none"]
     predict = "none"
-    stages = [2, 4]                               # instead of those above
+    stages = [2, 4]
 
 A run is one method at one number of stages with one seed. At one stage nothing is late, and methods
 that differ in what they do about lateness are one computation: it is run once for all of them."""
@@ -35,7 +36,8 @@ OWN = ("seed", "log", "summary", "progress", "check", "infer", "help", "version"
 # Options that change nothing where nothing is late. (--2bw is late at one stage, too.)
 ABOUT_LATENESS = ("schedule", "predict", "stash", "in-flight", "sync-epochs", "pipemare-lr",
                   "pipemare-dc", "gap-aware", "gap-every")
-SCHEDULES = ("gpipe", "1f1b", "zb-h1", "async")
+SYNCHRONOUS = ("gpipe", "1f1b", "zb-h1")
+BASE = "sync"  # the method that the others are compared with
 
 
 def stages_words(n):
@@ -62,10 +64,17 @@ class Run:
     def computation(self):
         """What two runs must have in common to have the same bits; None where nothing is known."""
         options = dict(self.options)
-        usual = options.get("schedule", "async") in SCHEDULES
+        usual = options.get("schedule", "async") in ("async", *SYNCHRONOUS)
         if self.stages > 1 or not usual or options.get("2bw", "off") != "off":
             return None
         return self.seed, frozenset((k, v) for k, v in options.items() if k not in ABOUT_LATENESS)
+
+    @property
+    def is_synchronous(self):
+        """Has the same bits at any number of stages? (A last stage of its own kind moves.)"""
+        options = dict(self.options)
+        return (options.get("schedule") in SYNCHRONOUS
+                and options.get("nesterov-last", "off") == "off")
 
     @property
     def arguments(self):
@@ -149,6 +158,15 @@ def read_runs(path, data):
                 yield Run(method, n, seed, tuple(options.items()))
 
 
+def check_base(path, runs):
+    """Where the base is not run, the others are compared with its runs elsewhere."""
+    base = [run for run in runs if run.method == BASE]
+    lacking = {run.stages for run in runs} - {run.stages for run in base}
+    if base and lacking and not base[0].is_synchronous:
+        fail(path, f"[methods.{BASE}]: stages lacks {min(lacking)}, and only schedules that are "
+                   f"synchronous ({', '.join(SYNCHRONOUS)}) learn the same at any number of stages")
+
+
 def find_same(runs):
     """({a run: an earlier one that is the same computation}, the others)"""
     first, same, others = {}, {}, []
@@ -181,5 +199,6 @@ def read(path):
         if slugs.count(run.slug) > 1:
             fail(path, f"two methods would share the folder {run.slug}; give them names that "
                        "differ in letters or digits")
+    check_base(path, runs)
     same, runs = find_same(runs)
     return Grid(data["name"], partition, list(data["methods"]), runs, data["jobs"], same)

@@ -4,13 +4,16 @@ import csv
 import json
 import statistics
 
+from study_grid import BASE
 from study_run import DIVERGED
 
 COLUMNS = ("method", "stages", "seed", "state", "same_as", "test_accuracy", "best_accuracy",
            "test_loss", "train_loss", "images_per_s", "train_s", "staleness_mean",
-           "staleness_max", "gap_relative", "reason")
+           "staleness_max", "gap_relative", "epochs_to_sync", "reason")
 # Accuracy of a model that has learnt nothing, and how much luck is put down to that.
 LUCK = 1.1
+# As good as sync: so close to the mean of its last accuracies.
+NEAR = 0.001
 
 
 def greatest(stages, key):
@@ -47,6 +50,25 @@ def read_run(run, state, folder):
     return row, curves
 
 
+def base_rows(rows, stages):
+    """Of the method that others are compared with, at as many stages or, where it was not run there,
+    wherever it was: study_grid has seen that it learns the same."""
+    mine = [row for row in rows if row["method"] == BASE]
+    return [row for row in mine if row["stages"] == stages] or mine
+
+
+def add_epochs_to_sync(rows, found):
+    """How many epochs a run took to be as good as sync is in the end. None: it never was."""
+    for run, curves in found.items():
+        last = [row["test_accuracy"] for row in base_rows(rows.values(), run.stages)
+                if row.get("test_accuracy") is not None]
+        if last:
+            target = statistics.fmean(last) - NEAR
+            rows[run]["epochs_to_sync"] = next(
+                (r["epoch"] + 1 for r in curves["evals"]
+                 if r["test_accuracy"] is not None and r["test_accuracy"] >= target), None)
+
+
 def read_all(grid, folder, states):
     """(rows in the order of the grid, {run: curves}). A run that another stands for has its row."""
     rows, found = {}, {}
@@ -54,6 +76,7 @@ def read_all(grid, folder, states):
         rows[run], curves = read_run(run, state, folder / run.slug)
         if curves:
             found[run] = curves
+    add_epochs_to_sync(rows, found)
     for run, other in grid.same_as.items():
         rows[run] = {**rows[other], "method": run.method, "same_as": other.method}
     order = {method: i for i, method in enumerate(grid.methods)}

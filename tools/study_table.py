@@ -2,11 +2,9 @@
 
 A run that failed or diverged is shown as such, and a method with one is never the best."""
 
-from study_grid import stages_words
-from study_results import spread
+from study_grid import BASE, stages_words
+from study_results import NEAR, base_rows, spread
 from study_run import DIVERGED
-
-BASE = "sync"  # the method that the others are compared with
 
 
 def with_spread(mean, deviation, form):
@@ -14,10 +12,10 @@ def with_spread(mean, deviation, form):
 
 
 class Cell:
-    """One method at one number of stages: the rows of its seeds."""
+    """One method at one number of stages: the rows of its seeds. `borrowed`: run at another."""
 
-    def __init__(self, rows):
-        self.rows = rows
+    def __init__(self, rows, borrowed=False):
+        self.rows, self.borrowed = rows, borrowed
         self.done = [r for r in rows if r["state"] == "done"]
         self.accuracies = self.values("test_accuracy", 100)
         self.losses = self.values("test_loss", 1)
@@ -57,6 +55,11 @@ class Cell:
             both = (my_spread**2 + its_spread**2) ** 0.5
         return with_spread(mine - its, both, "{:+.2f}").replace("-", "−")
 
+    def epochs(self):
+        """Of each seed, to be as good as the base; once, if all are alike."""
+        seen = [str(r.get("epochs_to_sync") or "never") for r in self.done]
+        return ", ".join(seen[:1] if len(set(seen)) == 1 else seen) or "–"
+
     def text(self, base, is_best):
         if not self.rows:
             return "–"
@@ -64,6 +67,8 @@ class Cell:
         words = [f"**{result}**" if is_best else result, self.difference(base)]
         if self.same_as:
             words[0] += " ¹"
+        if self.borrowed:
+            words[0] += " ²"
         for count, what in ((self.diverged, "diverged"), (self.failed, "failed")):
             if count:
                 words.append(f"**{count} of {len(self.rows)} {what}**")
@@ -83,6 +88,8 @@ def notes(grid, cells, table):
         same = sorted({cell.same_as for cell in cells.values() if cell.same_as})
         lines.append("¹ At one stage nothing is late: the same computation as "
                      + " or ".join(f"`{name}`" for name in same) + ", run once.")
+    if "²" in table:
+        lines.append("² Run at another number of stages: what is synchronous has the same bits at any.")
     if grid.jobs > 1:
         lines.append(f"{grid.jobs} runs at a time shared this machine: accuracies do not depend on "
                      "it, but all times do, in results.csv and in the pictures over seconds.")
@@ -95,25 +102,44 @@ def reasons(rows):
             for r in rows if r.get("reason") and not r.get("same_as")]
 
 
-def write(grid, rows, path):
-    stages = sorted({row["stages"] for row in rows})
-    cells = {(method, n): Cell([r for r in rows if r["method"] == method and r["stages"] == n])
-             for method in grid.methods for n in stages}
-    best = {n: max((cell.score() for (_, m), cell in cells.items()
-                    if m == n and cell.score() is not None), default=None) for n in stages}
+def as_table(methods, stages, text):
+    """Lines of a table whose cells are text(method, number of stages)."""
     lines = ["| method | " + " | ".join(map(stages_words, stages)) + " |",
              "|---" * (len(stages) + 1) + "|"]
-    for method in grid.methods:
-        texts = []
-        for n in stages:
-            cell = cells[method, n]
-            is_best = cell.score() is not None and cell.score() == best[n]
-            texts.append(cell.text(cells.get((BASE, n)), is_best))
-        lines.append(f"| {method} | " + " | ".join(texts) + " |")
+    for method in methods:
+        lines.append(f"| {method} | " + " | ".join(text(method, n) for n in stages) + " |")
+    return lines
+
+
+def find_cells(grid, rows, stages):
+    cells = {(method, n): Cell([r for r in rows if r["method"] == method and r["stages"] == n])
+             for method in grid.methods for n in stages}
+    for n in stages:
+        if BASE in grid.methods and not cells[BASE, n].rows:
+            cells[BASE, n] = Cell(base_rows(rows, n), borrowed=True)
+    return cells
+
+
+def write(grid, rows, path):
+    stages = sorted({row["stages"] for row in rows})
+    cells = find_cells(grid, rows, stages)
+    best = {n: max((cell.score() for (_, m), cell in cells.items()
+                    if m == n and cell.score() is not None), default=None) for n in stages}
+
+    def result(method, n):
+        cell = cells[method, n]
+        is_best = cell.score() is not None and cell.score() == best[n]
+        return cell.text(cells.get((BASE, n)), is_best)
+
+    lines = as_table(grid.methods, stages, result)
     head = [f"Test accuracy after the last epoch, mean ± standard deviation over seeds: "
             f"{grid.name}.", ""]
     for line in notes(grid, cells, "\n".join(lines)):
         lines += ["", line]
+    if any(row.get("epochs_to_sync") for row in rows):
+        lines += ["", f"Epochs until the test accuracy is at most {100 * NEAR:g} point below what "
+                  f"`{BASE}` has in the end, of each seed:", ""]
+        lines += as_table(grid.methods, stages, lambda method, n: cells[method, n].epochs())
     wrong = reasons(rows)
     if wrong:
         lines += ["", "Failed or diverged:", "", *wrong]

@@ -116,6 +116,24 @@ class Table(unittest.TestCase):
         self.assertIn("- lucky, 2 stages, seed 2: diverged: the accuracy", text)
         self.assertIn("- mixed, 2 stages, seed 2: exit status 1: killed", text)
 
+    def test_sync_at_one_number_of_stages(self):
+        """It is shown and compared with at every other."""
+        cells, text = self.table(rows_of("sync", 1, 0.5) + rows_of("other", 4, 0.25)
+                                 + rows_of("other", 8, 0.75))
+        self.assertEqual(cells, {"sync": ["**50.00 %**", "**50.00 %** ²", "50.00 % ²"],
+                                 "other": ["–", "25.00 %, −25.00", "**75.00 %**, +25.00"]})
+        self.assertIn("² Run at another number of stages", text)
+
+    def test_epochs(self):
+        rows = rows_of("sync", 2, 0.5, 0.5, epochs_to_sync=3)
+        rows += [row("other", 2, 1, 0.5, epochs_to_sync=2), row("other", 2, 2, 0.4)]
+        _, text = self.table(rows + rows_of("worse", 2, 0.4, 0.4))
+        _, words, table = text.partition("at most 0.1 point below what `sync` has in the end")
+        self.assertTrue(words)
+        self.assertEqual(table.splitlines()[-3:],
+                         ["| sync | 3 |", "| other | 2, never |", "| worse | never |"])
+        self.assertNotIn("Epochs", self.table(rows_of("sync", 2, 0.5))[1])
+
     def test_losses(self):
         """Where nothing is classified, the least loss is the best."""
         cells, _ = self.table([row("sync", 1, 1, test_loss=0.5), row("other", 1, 1, test_loss=0.25)])
@@ -179,6 +197,32 @@ class OneComputation(unittest.TestCase):
         self.assertEqual([(r["method"], r.get("same_as"), r["test_accuracy"]) for r in shared],
                          [("slow", None, 0.75), ("slower", "slow", 0.75)])
 
+    def test_sync_may_be_run_at_one_number_of_stages(self):
+        only_one = LATE.replace('schedule = "1f1b"', 'schedule = "1f1b"\nstages = [1]')
+        self.path.write_text(only_one)
+        grid = study_grid.read(self.path)
+        self.assertEqual({r.stages for r in grid.runs if r.method == "sync"}, {1})
+        for other in ('"async"', '"own.csv"', '"1f1b"\nnesterov-last = true'):
+            with self.subTest(schedule=other):
+                self.path.write_text(only_one.replace('"1f1b"', other))
+                with self.assertRaisesRegex(study_grid.BadInput, r"methods.sync.*stages lacks 2"):
+                    study_grid.read(self.path)
+
+    def test_epochs_to_sync(self):
+        """Against the mean of sync's last accuracies, 0.799, less a tenth of a point."""
+        self.path.write_text(LATE.replace('schedule = "1f1b"', 'schedule = "1f1b"\nstages = [1]'))
+        grid = study_grid.read(self.path)
+        runs = {run.slug: run for run in grid.runs}
+        curves = {"sync-p1-s1": (0.6, 0.79), "sync-p1-s2": (0.8, 0.808), "slow-p1-s1": (0.7, 0.797),
+                  "none-p2-s1": (None, 0.798), "none-p2-s2": (0.9, 0.1)}
+        rows, found = {}, {}
+        for slug, seen in curves.items():
+            rows[runs[slug]] = row(runs[slug].method, runs[slug].stages, runs[slug].seed, seen[-1])
+            found[runs[slug]] = {"evals": [{"epoch": e, "test_accuracy": a}
+                                           for e, a in enumerate(seen)]}
+        study_results.add_epochs_to_sync(rows, found)
+        self.assertEqual([r["epochs_to_sync"] for r in rows.values()], [None, 1, None, 2, 1])
+
     def losses(self, options):
         log = self.folder / "log.jsonl"
         words = [f"--{name}={value}" for name, value in options.items()]
@@ -209,14 +253,16 @@ class OneComputation(unittest.TestCase):
 class Grids(unittest.TestCase):
     def test_every_run_is_accepted(self):
         """By --check at the most stages, with data that takes no time to read."""
-        self.assertEqual([path.stem for path in GRIDS], ["study-lenet5", "study-wrn-10-1"])
+        self.assertEqual([path.stem for path in GRIDS],
+                         ["study-lenet5-to-last", "study-lenet5", "study-wrn-10-1"])
         for path in GRIDS:
             grid = study_grid.read(path)
             self.assertIn("sync", grid.methods)
             most = max(run.stages for run in grid.runs)
-            self.assertEqual({r.method for r in grid.runs if r.stages == most}, set(grid.methods))
-            for run in grid.runs:
-                if run.stages == most and run.seed == 1:
+            at_most = [run for run in grid.runs if run.stages == most or run.method == "sync"]
+            self.assertEqual({run.method for run in at_most}, set(grid.methods))
+            for run in at_most:
+                if run.seed == 1:
                     with self.subTest(path.stem, method=run.method):
                         options = {**dict(run.options), "dataset": "synthetic", "samples": "4000"}
                         words = [f"--{name}={value}" for name, value in options.items()]
