@@ -5,7 +5,7 @@ import json
 import statistics
 
 from study_grid import BASE
-from study_run import DIVERGED
+from study_run import DIVERGED, read_summary
 
 COLUMNS = ("method", "stages", "seed", "state", "same_as", "test_accuracy", "best_accuracy",
            "test_loss", "train_loss", "images_per_s", "train_s", "staleness_mean",
@@ -33,7 +33,7 @@ def read_run(run, state, folder):
         row["reason"] = (folder / "failed").read_text(encoding="utf-8").strip()
     if state != "done":
         return row, None
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    summary = read_summary(folder)
     row.update((key, summary[key]) for key in COLUMNS if key not in row and key in summary)
     for key in ("staleness_mean", "staleness_max", "gap_relative"):
         row[key] = greatest(summary["stages"], key)

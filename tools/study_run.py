@@ -25,6 +25,15 @@ def command_of(program, grid, run):
     return ["mpirun", "-np", str(run.stages), "--oversubscribe", "--bind-to", "none", *words]
 
 
+def read_summary(folder):
+    """None while the run is under way: it opens the file at its start and fills it at its end."""
+    try:
+        text = (folder / "summary.json").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    return json.loads(text) if text else None
+
+
 def state_of(grid, run, folder):
     """done, failed or missing. What a run of another kind left behind does not count."""
     try:
@@ -34,12 +43,7 @@ def state_of(grid, run, folder):
         return "missing"
     if (folder / "failed").exists():
         return "failed"
-    return "done" if (folder / "summary.json").exists() else "missing"
-
-
-def has_no_loss(folder):
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return summary["train_loss"] is None
+    return "done" if read_summary(folder) else "missing"
 
 
 class Started:
@@ -66,7 +70,7 @@ class Started:
         failed = self.folder / "failed"
         if status != 0:
             failed.write_text(f"exit status {status}: {self.last_words()}\n", encoding="utf-8")
-        elif has_no_loss(self.folder):
+        elif read_summary(self.folder)["train_loss"] is None:
             failed.write_text(f"{DIVERGED}: the loss is no number any more\n", encoding="utf-8")
         return True
 

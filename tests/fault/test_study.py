@@ -163,10 +163,10 @@ class Study(unittest.TestCase):
         self.assertGreater(mark.stat().st_mtime_ns, before)
 
     def test_refused_runs_say_why(self):
-        self.grid.write_text(GRID.replace('schedule = "1f1b"', 'schedule = "2f2b"'))
-        self.assertEqual(self.study("--only=sync-p1-s1").returncode, 1)
+        self.grid.write_text(GRID.replace('predict = "none"', 'predict = "nine"'))
+        self.assertEqual(self.study("--only=async-none-p2-s1").returncode, 1)
         table = (self.out / "table.md").read_text()
-        self.assertRegex(table, "exit status 2: error: .*2f2b")
+        self.assertRegex(table, "exit status 2: error: .*nine")
         self.assertIn("**1 of 3 failed**, 2 to run", table)
 
     def under_way(self):
@@ -196,12 +196,16 @@ class Study(unittest.TestCase):
                    f"--program={program.PROGRAM}", "--only=async"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    text=True, env=environment(), start_new_session=True)
+        self.addCleanup(self.end, process)
         logs = [self.out / f"async-none-p2-s{seed}" / "log.jsonl" for seed in (1, 2)]
         end = time.monotonic() + launch.TIME_LIMIT_S
         while time.monotonic() < end and not all(
             log.exists() and log.stat().st_size > 2000 for log in logs
         ):
             time.sleep(0.05)
+        report = self.study("--report")
+        self.assertEqual((report.returncode, report.stderr), (1, ""), "runs are under way")
+        self.assertIn("3 to run", report.stdout)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=launch.TIME_LIMIT_S)
         self.assertEqual(process.returncode, 130, (out, err))
@@ -209,6 +213,13 @@ class Study(unittest.TestCase):
         self.assertEqual(self.ranks_below(self.out), [])
         self.assertEqual(list(self.out.glob("*/failed")), [], "interrupted is not failed")
         self.assertIn("3 to run", (self.out / "table.md").read_text())
+
+    @staticmethod
+    def end(process):
+        """Where the test has failed before it came to that: a study ends its ranks at SIGINT."""
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=launch.TIME_LIMIT_S)
 
     def ranks_below(self, folder):
         """Processes that work in the study's folders."""
@@ -243,7 +254,7 @@ class Study(unittest.TestCase):
         self.grid.write_text(text.replace("../../partitions/lenet5.yaml", "small.yaml"))
         listed = self.study("--list")
         self.assertEqual(listed.returncode, 0, listed)
-        self.assertEqual(len(listed.stdout.splitlines()), (3 + 2) * 3)
+        self.assertEqual(len(listed.stdout.splitlines()), (1 + 2) * 3)
 
 
 if __name__ == "__main__":

@@ -252,21 +252,19 @@ class OneComputation(unittest.TestCase):
 
 class Grids(unittest.TestCase):
     def test_every_run_is_accepted(self):
-        """By --check at the most stages, with data that takes no time to read."""
+        """By --check at the most stages of each method, with data that takes no time to read."""
         self.assertEqual([path.stem for path in GRIDS],
                          ["study-lenet5-to-last", "study-lenet5", "study-wrn-10-1"])
         for path in GRIDS:
             grid = study_grid.read(path)
             self.assertIn("sync", grid.methods)
-            most = max(run.stages for run in grid.runs)
-            at_most = [run for run in grid.runs if run.stages == most or run.method == "sync"]
-            self.assertEqual({run.method for run in at_most}, set(grid.methods))
-            for run in at_most:
-                if run.seed == 1:
+            for method in grid.methods:
+                runs = [run for run in grid.runs if run.method == method and run.seed == 1]
+                for run in sorted(runs, key=lambda run: run.stages)[-1:]:
                     with self.subTest(path.stem, method=run.method):
                         options = {**dict(run.options), "dataset": "synthetic", "samples": "4000"}
                         words = [f"--{name}={value}" for name, value in options.items()]
-                        launch.succeed(1, grid.partition, "--check", f"--stages={most}", *words)
+                        launch.succeed(1, grid.partition, "--check", f"--stages={run.stages}", *words)
 
 
 if __name__ == "__main__":
