@@ -52,9 +52,11 @@ def read_run(run, state, folder):
 
 def base_rows(rows, stages):
     """Of the method that others are compared with, at as many stages or, where it was not run there,
-    wherever it was: study_grid has seen that it learns the same."""
+    at the fewest: study_grid has seen that it learns the same."""
     mine = [row for row in rows if row["method"] == BASE]
-    return [row for row in mine if row["stages"] == stages] or mine
+    known = {row["stages"] for row in mine}
+    at = stages if stages in known else min(known, default=None)
+    return [row for row in mine if row["stages"] == at]
 
 
 def add_epochs_to_sync(rows, found):

@@ -124,6 +124,12 @@ class Table(unittest.TestCase):
                                  "other": ["–", "25.00 %, −25.00", "**75.00 %**, +25.00"]})
         self.assertIn("² Run at another number of stages", text)
 
+    def test_sync_at_some_numbers_of_stages(self):
+        """A seed counts once: three of them spread by 1 %, six of which two are alike by less."""
+        cells, _ = self.table(rows_of("sync", 1, 0.79, 0.80, 0.81)
+                              + rows_of("sync", 2, 0.79, 0.80, 0.81) + rows_of("other", 8, 0.5))
+        self.assertEqual(cells["sync"][2], "**80.00 ± 1.00 %** ²")
+
     def test_epochs(self):
         rows = rows_of("sync", 2, 0.5, 0.5, epochs_to_sync=3)
         rows += [row("other", 2, 1, 0.5, epochs_to_sync=2), row("other", 2, 2, 0.4)]
