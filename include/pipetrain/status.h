@@ -25,7 +25,8 @@ typedef struct pt_error {
     char text[PT_ERROR_TEXT];
 } pt_error;
 
-/* Writes the message (cut to fit) and returns `code`, so that callers can `return pt_fail(…)`. */
+/* Writes the message (cut to fit, control characters but ends of lines as "?") and returns `code`,
+ * so that callers can `return pt_fail(…)`. */
 pt_status pt_fail(pt_error *err, pt_status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -16,6 +16,19 @@ static void append(char text[PT_ERROR_TEXT], size_t *length, const char *more)
     text[*length] = 0;
 }
 
+/* Messages show texts from files and command lines. What would speak to a terminal becomes '?':
+ * control characters but ends of lines, and those of ISO 6429 that UTF-8 writes as c2 80 … c2 9f.
+ */
+static void silence(char *text)
+{
+    for (unsigned char *c = (unsigned char *)text; *c; c++) {
+        if ((*c < ' ' && *c != '\n') || *c == 0x7f)
+            *c = '?';
+        if (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0)
+            c[0] = c[1] = '?';
+    }
+}
+
 pt_status pt_fail(pt_error *err, pt_status code, const char *format, ...)
 {
     assert(code != PT_OK);
@@ -27,6 +40,7 @@ pt_status pt_fail(pt_error *err, pt_status code, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    silence(text);
     size_t length = 0;
     append(err->text, &length, text);
     err->code = code;
@@ -41,6 +55,7 @@ pt_status pt_fail_within(pt_error *err, const char *format, ...)
     va_start(args, format);
     vsnprintf(context, sizeof context, format, args);
     va_end(args);
+    silence(context);
     size_t length = 0;
     append(text, &length, context);
     append(text, &length, ": ");

@@ -29,6 +29,17 @@ static void fail_may_quote_its_own_message(void **state)
     assert_int_equal(err.code, PT_EINPUT);
 }
 
+/* An escape, a bell and the one-character form of an escape, c2 9b; a line's end stays. */
+static void messages_do_not_speak_to_terminals(void **state)
+{
+    (void)state;
+    pt_error err = {0};
+    pt_fail(&err, PT_EINPUT, "%s", "µ\033[2J\t\x7f\n\xc2\x9b…\xc2");
+    assert_string_equal(err.text, "µ?[2J??\n??…\xc2");
+    pt_fail_within(&err, "a\a");
+    assert_string_equal(err.text, "a?: µ?[2J??\n??…\xc2");
+}
+
 static void fail_needs_no_error(void **state)
 {
     (void)state;
@@ -168,6 +179,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fail_writes_code_and_message),
         cmocka_unit_test(fail_may_quote_its_own_message),
+        cmocka_unit_test(messages_do_not_speak_to_terminals),
         cmocka_unit_test(fail_needs_no_error),
         cmocka_unit_test(long_messages_are_cut),
         cmocka_unit_test(context_goes_before_the_message),
