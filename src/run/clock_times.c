@@ -27,7 +27,8 @@ typedef struct reader {
     pt_error *err;
 } reader;
 
-/* The next field of the line, without blanks around it; returns its column, from 1. */
+/* The next field of the line, without blanks around it; returns its column, from 1. One that is too
+ * long ends in what no number has: it is refused, and not read in part. */
 static int field(const char *line, size_t length, size_t *at, char text[FIELD_TEXT])
 {
     size_t from = *at, to = from;
@@ -38,7 +39,10 @@ static int field(const char *line, size_t length, size_t *at, char text[FIELD_TE
         from++;
     while (to > from && strchr(" \t\r", line[to - 1]))
         to--;
-    snprintf(text, FIELD_TEXT, "%.*s", (int)(to - from), line + from);
+    if (to - from < FIELD_TEXT)
+        snprintf(text, FIELD_TEXT, "%.*s", (int)(to - from), line + from);
+    else
+        snprintf(text, FIELD_TEXT, "%.*s…", FIELD_TEXT - (int)sizeof "…", line + from);
     return (int)from + 1;
 }
 
@@ -92,12 +96,17 @@ static pt_status read_row(reader *r, const char *line, size_t length)
     return PT_OK;
 }
 
-static pt_status read_lines(reader *r, const char *text)
+static pt_status read_lines(reader *r, const char *text, size_t bytes)
 {
+    const char *end = text + bytes;
     bool has_head = false;
-    for (size_t length = 0; *text; text += length + (text[length] == '\n')) {
-        length = strcspn(text, "\n");
+    for (size_t length = 0; text < end; text += length + 1) {
+        const char *stop = memchr(text, '\n', (size_t)(end - text));
+        length = (size_t)((stop ? stop : end) - text);
         r->line++;
+        if (memchr(text, 0, length))
+            return pt_fail(r->err, PT_EINPUT, "%s:%d: holds a byte 0: this is not a text file",
+                           r->name, r->line);
         size_t shown = length - (length > 0 && text[length - 1] == '\r');
         if (shown == 0 || *text == '#')
             continue;
@@ -113,14 +122,14 @@ static pt_status read_lines(reader *r, const char *text)
                               r->name, HEAD);
 }
 
-pt_status pt_clock_parse(const char *name, const char *text, int stages, pt_stage_cost *costs,
-                         pt_error *err)
+pt_status pt_clock_parse(const char *name, const char *text, size_t bytes, int stages,
+                         pt_stage_cost *costs, pt_error *err)
 {
     int *lines = calloc((size_t)stages + 1, sizeof *lines);
     if (!lines)
         return pt_fail(err, PT_ENOMEM, "no memory for %d stages", stages);
     reader r = {.name = name, .stages = stages, .costs = costs, .lines = lines, .err = err};
-    pt_status status = read_lines(&r, text);
+    pt_status status = read_lines(&r, text, bytes);
     for (int s = 0; status == PT_OK && s < stages; s++) {
         if (!lines[s] && !lines[stages])
             status = pt_fail(err, PT_EINPUT,
@@ -191,7 +200,8 @@ pt_status pt_clock_read(pt_run *run, pt_error *err)
     if (!run->clock_costs || !run->clock_layers)
         return pt_fail(err, PT_ENOMEM, "no memory for the times of %d stages", stages);
     PT_TRY(pt_text_read_file(run->settings->clock, &text, &bytes, err));
-    pt_status status = pt_clock_parse(run->settings->clock, text, stages, run->clock_costs, err);
+    pt_status status =
+        pt_clock_parse(run->settings->clock, text, bytes, stages, run->clock_costs, err);
     free(text);
     for (int s = 0; status == PT_OK && s < stages; s++) {
         status =

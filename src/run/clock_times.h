@@ -15,8 +15,8 @@
 
 /* Times of all stages; costs has `stages` entries of the caller. PT_EINPUT names line and column.
  */
-pt_status pt_clock_parse(const char *name, const char *text, int stages, pt_stage_cost *costs,
-                         pt_error *err);
+pt_status pt_clock_parse(const char *name, const char *text, size_t bytes, int stages,
+                         pt_stage_cost *costs, pt_error *err);
 
 /* Hands the times of a stage to its layers: those whose calls are sure to come bear them. A time
  * for which the stage has no call at all is PT_EINPUT. `layers` has one entry per layer of the

@@ -262,7 +262,7 @@ static void test_good_file(void **state)
     pt_error err = {PT_OK, ""};
     pt_stage_cost costs[3];
     const char *text = "# of a run\n" HEAD "\n1, 1.5 ,2,3e2,4\r\n*,5,6,7,8";
-    assert_ok(pt_clock_parse("t.csv", text, 3, costs, &err), &err);
+    assert_ok(pt_clock_parse("t.csv", text, strlen(text), 3, costs, &err), &err);
     static const double wanted[3][4] = {{5, 6, 7, 8}, {1.5, 2, 300, 4}, {5, 6, 7, 8}};
     for (int s = 0; s < 3; s++) {
         assert_true(costs[s].forward == wanted[s][0]);
@@ -293,6 +293,8 @@ static void test_bad_files(void **state)
         {HEAD "0,nan,1,1,1\n", "'nan' is not a time"},
         {HEAD "0,1,1,1\n", "t.csv:2:8: a row has 5 fields"},
         {HEAD "0,1,1,1,1,1\n", "t.csv:2:10: a row has 5 fields"},
+        {HEAD "0,1.00000000000000000000000000000e3,1,1,1\n", /* longer than a field may be */
+         "t.csv:2:3: '1.00000000000000000000000000…' is not a time"},
         {HEAD "*,1,1,1,1\n*,1,1,1,1\n", "t.csv:3:1: this stage has a row before, in line 2"},
         {HEAD "0,1,1,1,1\n",
          "t.csv: no row for stage 1 of 2; add one, or a row that begins with *"},
@@ -300,9 +302,23 @@ static void test_bad_files(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         pt_error err = {PT_OK, ""};
         pt_stage_cost costs[2];
-        assert_fails(pt_clock_parse("t.csv", cases[i].text, 2, costs, &err), PT_EINPUT,
+        const char *text = cases[i].text;
+        assert_fails(pt_clock_parse("t.csv", text, strlen(text), 2, costs, &err), PT_EINPUT,
                      cases[i].words, &err);
     }
+}
+
+/* Bytes behind a 0 are not passed over. */
+static void test_byte_0(void **state)
+{
+    (void)state;
+    static const char text[] = HEAD "*,1,1,1,1\n\0and more\n", field[] = HEAD "*,1\0,1,1,1\n";
+    pt_error err = {PT_OK, ""};
+    pt_stage_cost cost;
+    assert_fails(pt_clock_parse("t.csv", text, sizeof text - 1, 1, &cost, &err), PT_EINPUT,
+                 "t.csv:3: holds a byte 0", &err);
+    assert_fails(pt_clock_parse("t.csv", field, sizeof field - 1, 1, &cost, &err), PT_EINPUT,
+                 "t.csv:2: holds a byte 0", &err);
 }
 
 /* ---- who bears the times ---- */
@@ -368,6 +384,7 @@ int main(void)
         cmocka_unit_test(test_nobody_gets_it_unasked),
         cmocka_unit_test(test_good_file),
         cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_byte_0),
         cmocka_unit_test(test_spread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
