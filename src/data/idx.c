@@ -150,13 +150,14 @@ static pt_status idx_init(idx_file *file, const pt_dataset_spec *spec, const pt_
     return open_path(file, ndim, err);
 }
 
-/* Refuses an announced length that no file of this size can hold, before memory is taken for it. */
+/* Refuses an announced length that no file of this size can hold, before memory is taken for it. Of
+ * a plain file gzdirect() knows once something was read. */
 static pt_status check_announced(const idx_file *file, int64_t count, int64_t elements,
                                  pt_error *err)
 {
-    int64_t bytes, most;
+    int64_t bytes, most, ratio = gzdirect(file->gz) ? 1 : DEFLATE_MAX_RATIO;
     if (__builtin_mul_overflow(count, elements, &bytes) ||
-        (!__builtin_mul_overflow(file->size, DEFLATE_MAX_RATIO, &most) && bytes > most))
+        (!__builtin_mul_overflow(file->size, ratio, &most) && bytes > most))
         return refuse_truncated(file, err);
     return PT_OK;
 }

@@ -1,7 +1,10 @@
 /* Datasets in IDX files: good ones and broken ones. */
 #include "dataset_rig.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 static void check_idx(const pt_dataset_spec *spec, int64_t count)
 {
@@ -127,6 +130,34 @@ static void idx_refuses_absurd_lengths(void **state)
     assert_idx_refused("4294967295x4294967295");
 }
 
+/* A plain file has no more data than bytes, so that a megabyte cannot ask for a gigabyte: refused
+ * for what it is where a compressed one of that size would have been believed. */
+static void idx_believes_no_plain_file(void **state)
+{
+    (void)state;
+    enum { FILE_BYTES = 1 << 20, ROOM = 1 << 28 };
+    const uint8_t count[4] = {4, 0, 0, 0};
+    struct rlimit before, little;
+    long pages = 0;
+    put_idx();
+    for (int i = 0; i < 4; i++) {
+        poke(IMAGES, 4 + i, count[i]);
+        poke(LABELS, 4 + i, count[i]);
+    }
+    cut(IMAGES, FILE_BYTES); /* longer, in truth */
+    cut(LABELS, FILE_BYTES);
+    FILE *memory = fopen("/proc/self/statm", "r");
+    assert_non_null(memory);
+    assert_int_equal(fscanf(memory, "%ld", &pages), 1);
+    fclose(memory);
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    little = before;
+    little.rlim_cur = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + ROOM;
+    assert_int_equal(setrlimit(RLIMIT_AS, &little), 0);
+    assert_idx_refused("the file is truncated");
+    assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+}
+
 static void idx_refuses_labels_out_of_range(void **state)
 {
     (void)state;
@@ -165,9 +196,10 @@ static void idx_refuses_damaged_gz(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(idx_reads_plain_and_gz),          TEST(idx_reads_only_what_is_wanted),
-        TEST(idx_refuses_broken_files),        TEST(idx_refuses_absurd_lengths),
-        TEST(idx_refuses_labels_out_of_range), TEST(idx_refuses_damaged_gz),
+        TEST(idx_reads_plain_and_gz),     TEST(idx_reads_only_what_is_wanted),
+        TEST(idx_refuses_broken_files),   TEST(idx_refuses_absurd_lengths),
+        TEST(idx_believes_no_plain_file), TEST(idx_refuses_labels_out_of_range),
+        TEST(idx_refuses_damaged_gz),
     };
     return cmocka_run_group_tests_name("dataset_idx", tests, make_folder, remove_folder);
 }
