@@ -107,7 +107,7 @@ class Tools(unittest.TestCase):
                 self.assertTrue(done.stdout.rstrip("\n").endswith(words), done.stdout)
 
     def test_usage(self):
-        for path in ("run", "test", "bench", "plot", "slurm/salloc", "slurm/sbatch"):
+        for path in ("run", "test", "fuzz", "bench", "plot", "slurm/salloc", "slurm/sbatch"):
             with self.subTest(path):
                 done = run(TOOLS / path, "--help", cwd=self.folder)
                 self.assertEqual(done.returncode, 0, done)
@@ -115,11 +115,21 @@ class Tools(unittest.TestCase):
 
     def test_refused(self):
         """Before anything is installed or built."""
-        for path in ("test", "slurm/salloc"):
+        for path in ("test", "fuzz", "slurm/salloc"):
             with self.subTest(path):
                 done = run(TOOLS / path, "--bogus", cwd=self.folder)
                 self.assertEqual(done.returncode, 2, done)
                 self.assertIn("'--bogus'", done.stderr)
+
+    def test_fuzz_knows_its_targets(self):
+        """Those that have a corpus are those that are built."""
+        table = (program.ROOT / "tests" / "fuzz" / "meson.build").read_text(encoding="utf-8")
+        built = re.findall(r"'(\w+)'", re.search(r"fuzz_targets = \[(.*?)\]", table, re.S)[1])
+        self.assertEqual(run(TOOLS / "fuzz", "--list").stdout.split(), built)
+        for words in (["cifra"], ["--seconds", "0"], ["--seconds", "1m"]):
+            done = run(TOOLS / "fuzz", *words)
+            self.assertEqual(done.returncode, 2, done)
+            self.assertIn(words[-1], done.stderr)
 
     # ---- the program, from elsewhere ----------------------------------------------------------
 
