@@ -73,6 +73,35 @@ static pt_status check_bytes(pt_yaml_place place, const char *text, size_t bytes
     return PT_OK;
 }
 
+static bool begins_line(const char *text, size_t i)
+{
+    return i == 0 || text[i - 1] == '\n' || text[i - 1] == '\r' ||
+           (i == 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0); /* a byte order mark */
+}
+
+/* libfyaml looks at a directive, and at blanks in a row, from the start for each of their bytes:
+ * two megabytes of either take it an hour. No partition file needs them. */
+static pt_status check_pace(pt_yaml_place place, const char *text, size_t bytes)
+{
+    pt_yaml at = {.line = 1};
+    int blanks = 0;
+
+    for (size_t i = 0; i < bytes; i++) {
+        at.column = begins_line(text, i) ? 1 : at.column + ((text[i] & 0xc0) != 0x80);
+        blanks = strchr(" \t\r\n", text[i]) ? blanks + 1 : 0;
+        if (text[i] == '%' && at.column == 1)
+            return pt_yaml_fail(place, &at,
+                                "directives (%%) are not used here; leave the line out, or indent "
+                                "a text that goes on in it");
+        if (blanks > PT_YAML_MAX_BLANKS)
+            return pt_yaml_fail(place, &at,
+                                "more than %d blanks or ends of lines in a row; take some out",
+                                PT_YAML_MAX_BLANKS);
+        at.line += text[i] == '\n';
+    }
+    return PT_OK;
+}
+
 /* ---- nodes ---- */
 
 static pt_status no_memory(const reader *r)
@@ -265,6 +294,7 @@ pt_status pt_yaml_parse(pt_yaml_place place, const char *text, size_t bytes, pt_
     pt_status status;
 
     PT_TRY(check_bytes(place, text, bytes));
+    PT_TRY(check_pace(place, text, bytes));
     fy_diag_cfg_default(&diag_config);
     diag_config.fp = NULL; /* messages are collected, never printed */
     r.diag = fy_diag_create(&diag_config);

@@ -17,7 +17,8 @@ enum {
     PT_YAML_MAX_BYTES = 2 << 20,
     PT_YAML_MAX_NODES = 500000,
     PT_YAML_MAX_DEPTH = 16,
-    PT_YAML_MAX_KEYS = 1000 /* of one mapping */
+    PT_YAML_MAX_BLANKS = 1000, /* in a row, ends of lines among them */
+    PT_YAML_MAX_KEYS = 1000    /* of one mapping */
 };
 
 typedef enum pt_yaml_kind { PT_YAML_SCALAR, PT_YAML_LIST, PT_YAML_MAP } pt_yaml_kind;

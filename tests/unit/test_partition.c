@@ -450,6 +450,41 @@ static void test_large_texts_are_refused(void **state)
     free(text);
 }
 
+/* What libfyaml would take an hour for. */
+static void test_slow_texts_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *begin, *where;
+        char rest;
+        const char *words;
+    } cases[] = {
+        {"%", "1:1", 'a', "directives (%) are not used"},
+        {"a: b\n%", "2:1", '%', "directives"},
+        {"a: b\r%", "1:1", '%', "directives"},
+        {"\xef\xbb\xbf%", "1:1", '%', "directives"},
+        {"- ", "1:1002", ' ', "more than 1000 blanks"},
+        {"? ", "1:1002", '\t', "more than 1000 blanks"},
+        {"é:", "1:1003", ' ', "more than 1000 blanks"},
+        {"a: >\n ", "1000:1", '\n', "more than 1000 blanks"},
+        {"a: >\n ", "2:1", '\r', "more than 1000 blanks"},
+    };
+    size_t bytes = 2u << 20;
+    char *text = calloc(bytes + 1, 1);
+    assert_non_null(text);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        size_t begin = strlen(cases[i].begin);
+        memset(text, cases[i].rest, bytes);
+        memcpy(text, cases[i].begin, begin);
+        refuse(text, cases[i].where, cases[i].words);
+    }
+    /* A thousand are not too many, and a % elsewhere is a letter. */
+    memset(text, ' ', 1000);
+    strcpy(text + 1000, "a%: b\n");
+    refuse(text, "1:1001", "unknown key 'a%'");
+    free(text);
+}
+
 /* before, then "w0" + each, "w1" + each … n times, then after; free() the text. */
 static char *words(int n, const char *before, const char *each, const char *after)
 {
@@ -513,6 +548,7 @@ int main(void)
         cmocka_unit_test(test_cut_errors),
         cmocka_unit_test(test_text_errors),
         cmocka_unit_test(test_large_texts_are_refused),
+        cmocka_unit_test(test_slow_texts_are_refused),
         cmocka_unit_test(test_counts_are_bounded),
     };
     return cmocka_run_group_tests_name("partition", tests, NULL, NULL);
