@@ -462,7 +462,7 @@ static void test_slow_texts_are_refused(void **state)
         {"%", "1:1", 'a', "directives (%) are not used"},
         {"a: b\n%", "2:1", '%', "directives"},
         {"a: b\r%", "1:1", '%', "directives"},
-        {"\xef\xbb\xbf%", "1:1", '%', "directives"},
+        {"\xef\xbb\xbf%", "1:1", 'a', "directives"},
         {"- ", "1:1002", ' ', "more than 1000 blanks"},
         {"? ", "1:1002", '\t', "more than 1000 blanks"},
         {"é:", "1:1003", ' ', "more than 1000 blanks"},
