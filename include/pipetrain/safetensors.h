@@ -50,6 +50,11 @@ const char *pt_safetensors_metadata(const pt_safetensors *file, const char *key)
 pt_status pt_safetensors_write(const char *path, const pt_st_tensor *tensors, int n,
                                const pt_st_metadata *metadata, int n_metadata, pt_error *err);
 
+/* What stands before the data in such a file: size field and padded header, as one run of bytes;
+ * free() it. The tensors' data is not looked at and may be NULL. */
+pt_status pt_safetensors_head(const pt_st_tensor *tensors, int n, const pt_st_metadata *metadata,
+                              int n_metadata, char **ret_head, size_t *ret_bytes, pt_error *err);
+
 size_t pt_dtype_bytes(pt_dtype dtype);     /* of one element */
 const char *pt_dtype_name(pt_dtype dtype); /* as the format spells it: "F32" */
 

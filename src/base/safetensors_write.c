@@ -1,22 +1,15 @@
-/* Writes safetensors files: the header as compact JSON in the caller's order, then the data. The
- * file appears under its name by rename() after fsync(), so a crash leaves the old file or the new
- * one, never a part of either. */
+/* Writes safetensors files: the header as compact JSON in the caller's order, then the data. */
 #include "pipetrain/safetensors.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <jansson.h>
 
-#include "pipetrain/clock.h"
-#include "pipetrain/text.h"
+#include "pipetrain/file.h"
 
-enum { SIZE_FIELD = 8, HEADER_MAX = 100000000, HEADER_ALIGN = 8, TEMPORARY_TRIES = 100 };
+enum { SIZE_FIELD = 8, HEADER_MAX = 100000000, HEADER_ALIGN = 8 };
 
 static const char METADATA[] = "__metadata__";
 
@@ -83,9 +76,8 @@ static pt_status fill_header(json_t *header, const pt_st_tensor *tensors, int n,
     return PT_OK;
 }
 
-/* Makes the size field and the padded header as one run of bytes; free() it. */
-static pt_status make_head(const pt_st_tensor *tensors, int n, const pt_st_metadata *metadata,
-                           int n_metadata, char **ret_head, size_t *ret_bytes, pt_error *err)
+pt_status pt_safetensors_head(const pt_st_tensor *tensors, int n, const pt_st_metadata *metadata,
+                              int n_metadata, char **ret_head, size_t *ret_bytes, pt_error *err)
 {
     pt_status status = PT_OK;
     char *text = NULL;
@@ -118,92 +110,22 @@ out:
     return status;
 }
 
-static pt_status write_all(int fd, const void *data, size_t bytes, pt_error *err)
+static pt_status fill_file(pt_new_file *file, const char *head, size_t head_bytes,
+                           const pt_st_tensor *tensors, int n, pt_error *err)
 {
-    const char *next = data;
-    while (bytes > 0) {
-        ssize_t wrote = write(fd, next, bytes);
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        if (wrote < 0)
-            return pt_fail(err, PT_EIO, "cannot be written: %s", strerror(errno));
-        next += wrote;
-        bytes -= (size_t)wrote;
-    }
-    return PT_OK;
-}
-
-/* Opens a new file beside `path`. O_EXCL and not mkstemp(): the file shall have the usual mode. */
-static pt_status open_temporary(const char *path, char **ret_name, int *ret_fd, pt_error *err)
-{
-    char *name = NULL;
-    int fd = -1;
-    for (int i = 0; i < TEMPORARY_TRIES && fd < 0; i++) {
-        free(name);
-        name = pt_text_format("%s.%ld-%" PRIx64 ".tmp", path, (long)getpid(), pt_clock_ns());
-        if (!name)
-            return pt_fail(err, PT_ENOMEM, "no memory for the name of a temporary file");
-        fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd < 0 && errno != EEXIST)
-            break;
-    }
-    if (fd < 0) {
-        pt_status status = pt_fail(err, PT_EIO, "cannot be created: %s", strerror(errno));
-        free(name);
-        return status;
-    }
-    *ret_name = name;
-    *ret_fd = fd;
-    return PT_OK;
-}
-
-/* Makes the rename itself last. Some file systems cannot sync a folder, and a folder that one may
- * write into but not read cannot be opened for it; that is theirs to answer. */
-static pt_status sync_folder_of(const char *path, pt_error *err)
-{
-    const char *slash = strrchr(path, '/');
-    char *folder = slash == path ? strdup("/")
-                   : slash       ? strndup(path, (size_t)(slash - path))
-                                 : strdup(".");
-    if (!folder)
-        return pt_fail(err, PT_ENOMEM, "no memory for the name of its folder");
-    pt_status status = PT_OK;
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 ? errno != EACCES : fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP)
-        status = pt_fail(err, PT_EIO, "its folder cannot be synced: %s", strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    free(folder);
-    return status;
-}
-
-/* Writes everything to the open file and syncs it. */
-static pt_status fill_file(int fd, const char *head, size_t head_bytes, const pt_st_tensor *tensors,
-                           int n, pt_error *err)
-{
-    PT_TRY(write_all(fd, head, head_bytes, err));
+    PT_TRY(pt_file_add(file, head, head_bytes, err));
     for (int i = 0; i < n; i++)
-        PT_TRY(write_all(fd, tensors[i].data, tensors[i].bytes, err));
-    if (fsync(fd) != 0)
-        return pt_fail(err, PT_EIO, "cannot be synced: %s", strerror(errno));
+        PT_TRY(pt_file_add(file, tensors[i].data, tensors[i].bytes, err));
     return PT_OK;
 }
 
 static pt_status replace(const char *path, const char *head, size_t head_bytes,
                          const pt_st_tensor *tensors, int n, pt_error *err)
 {
-    char *temporary = NULL;
-    int fd = -1;
-    PT_TRY(open_temporary(path, &temporary, &fd, err));
-    pt_status status = fill_file(fd, head, head_bytes, tensors, n, err);
-    if (close(fd) != 0 && status == PT_OK)
-        status = pt_fail(err, PT_EIO, "cannot be closed: %s", strerror(errno));
-    if (status == PT_OK && rename(temporary, path) != 0)
-        status = pt_fail(err, PT_EIO, "cannot be put in place: %s", strerror(errno));
-    if (status != PT_OK)
-        unlink(temporary);
-    free(temporary);
-    return status == PT_OK ? sync_folder_of(path, err) : status;
+    pt_new_file file;
+    PT_TRY(pt_file_begin(path, &file, err));
+    PT_TRY(pt_file_end(&file, fill_file(&file, head, head_bytes, tensors, n, err), err));
+    return pt_file_sync_folder_of(path, err);
 }
 
 pt_status pt_safetensors_write(const char *path, const pt_st_tensor *tensors, int n,
@@ -211,7 +133,8 @@ pt_status pt_safetensors_write(const char *path, const pt_st_tensor *tensors, in
 {
     char *head = NULL;
     size_t head_bytes = 0;
-    pt_status status = make_head(tensors, n, metadata, n_metadata, &head, &head_bytes, err);
+    pt_status status =
+        pt_safetensors_head(tensors, n, metadata, n_metadata, &head, &head_bytes, err);
     if (status == PT_OK)
         status = replace(path, head, head_bytes, tensors, n, err);
     free(head);
