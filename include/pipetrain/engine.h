@@ -56,6 +56,10 @@ typedef struct pt_engine_hooks {
     pt_status (*predicted)(void *context, const pt_epoch_item *item, const float *y, pt_error *err);
     /* every rank, between ops and actions: a good time to look at the mail; must be quick */
     pt_status (*between)(void *context, pt_error *err);
+    /* every rank, training: before its first action of a step (of the epoch). *ret_last, which is
+     * false before, makes that step the pass's last: what is under way ends, and nothing of later
+     * steps begins. All ranks must say the same of a step. */
+    pt_status (*step_begins)(void *context, int64_t step, bool *ret_last, pt_error *err);
 } pt_engine_hooks;
 
 /* Inputs come from a dataset or, for --infer, from wherever the function takes them. */
@@ -95,17 +99,7 @@ pt_status pt_engine_new(const pt_engine_spec *spec, pt_engine **ret_engine, pt_e
 void pt_engine_set_hooks(pt_engine *engine, const pt_engine_hooks *hooks);
 void pt_engine_free(pt_engine *engine); /* NULL is fine */
 
-/* One span of a schedule over (part of) an epoch. */
-typedef struct pt_pass {
-    const pt_action_list *list; /* this rank's, lowered and checked */
-    pt_mode mode;
-    uint32_t epoch;
-    pt_epoch_plan plan;
-    const pt_sampler *sampler; /* standing on this epoch */
-    pt_source source;
-    bool want_loss; /* evaluation: the last stage has answers to compare with */
-} pt_pass;
-
+/* Sums over the micro-batches of a pass, or of the parts of an epoch. */
 typedef struct pt_pass_result {
     double loss; /* sum over samples; last stage only */
     int64_t correct, samples;
@@ -116,7 +110,25 @@ typedef struct pt_pass_result {
                                           synchronous: as elapsed and busy */
     int64_t staleness_sum, forwards;
     int32_t staleness_max;
+    int64_t end_step; /* of the epoch: the first that has not begun */
 } pt_pass_result;
+
+/* One span of a schedule over an epoch, or over a part of it: the list's actions from `first_step`
+ * on, up to where step_begins ends it. Such a part is as free of deadlock as the list: its messages
+ * keep their order, and each waits for no more than before. Weights are then less late at first, as
+ * at the beginning of any span: staleness counts updates of this pass alone. */
+typedef struct pt_pass {
+    const pt_action_list *list; /* this rank's, lowered and checked */
+    pt_mode mode;
+    uint32_t epoch;
+    pt_epoch_plan plan;
+    const pt_sampler *sampler; /* standing on this epoch */
+    pt_source source;
+    bool want_loss; /* evaluation: the last stage has answers to compare with */
+    int64_t first_step;
+    const pt_pass_result *before; /* sums of the epoch's earlier parts, to go on from; NULL: none.
+                                     May be the result's own place */
+} pt_pass;
 
 pt_status pt_engine_run(pt_engine *engine, const pt_pass *pass, bool synchronous,
                         pt_pass_result *ret_result, pt_error *err);

@@ -70,7 +70,8 @@ typedef struct pt_prediction {
 
 typedef struct pt_optimizer_row {
     const char *name, *help;
-    int state_buffers; /* flat buffers beside θ and g */
+    int state_buffers;                              /* flat buffers beside θ and g … */
+    const char *state_names[PT_MOST_STATE_BUFFERS]; /* … and what PyTorch calls them */
     /* Step t = 0, 1, 2 … `prediction`: what the same pass makes in `dev_out` for the next forward,
      * from what the step leaves; NULL: nothing. */
     pt_status (*step)(pt_backend *b, const pt_optimizer_spec *spec, int64_t t, double lr,

@@ -102,6 +102,19 @@ pt_status pt_weights_set_param(pt_weights *weights, int i, const float *src, pt_
 pt_status pt_weights_get_state(pt_weights *weights, int i, float *dst, pt_error *err);
 pt_status pt_weights_set_state(pt_weights *weights, int i, const float *src, pt_error *err);
 
+/* What goes on from step to step beside weights and statistics, a value for each weight: the
+ * optimizer's state, and what the rules remember. Returns how many there are; the names are static:
+ * "exp_avg", "drift" … */
+enum { PT_MOST_MEMORIES = PT_MOST_STATE_BUFFERS + 4 };
+int pt_weights_memories(const pt_weights_spec *spec, const char *ret_names[PT_MOST_MEMORIES]);
+/* Those of weight i, flat->params[i], while no micro-batch is under way. */
+pt_status pt_weights_get_memory(pt_weights *weights, int which, int i, float *dst, pt_error *err);
+pt_status pt_weights_set_memory(pt_weights *weights, int which, int i, const float *src,
+                                pt_error *err);
+/* Once weights, statistics and memories are set: as if so many updates had led there. Training goes
+ * on with the bits that it would have had. */
+void pt_weights_resume(pt_weights *weights, int64_t updates);
+
 /* What the buffers of such a spec take, bytes; the prediction that --check prints. */
 size_t pt_weights_bytes(const pt_weights_spec *spec);
 

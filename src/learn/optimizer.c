@@ -74,21 +74,31 @@ static pt_prediction sgd_drift(const pt_optimizer_spec *spec, const pt_lr_spec *
 #define NADAM_DRIFT                                                                                \
     "nadam-async looks ahead in its own step; write --predict none, or --optimizer adamw"
 
+#define VELOCITY                                                                                   \
+    {                                                                                              \
+        "momentum_buffer"                                                                          \
+    }
+#define MOMENTS                                                                                    \
+    {                                                                                              \
+        "exp_avg", "exp_avg_sq"                                                                    \
+    }
+
 /* One line a row; the table and the list of names are both made of it. */
 #define ROWS(ROW)                                                                                  \
-    ROW("sgd", "momentum: v = γv + g + λθ, θ = θ - ηv", 1, sgd_step, sgd_foresee, sgd_drift, NULL) \
-    ROW("nesterov", "Nesterov momentum: θ = θ - η(g + λθ + γv)", 1, nesterov_step, sgd_foresee,    \
-        NULL, NESTEROV_DRIFT)                                                                      \
-    ROW("adam", "Adam; the decay is part of the gradient", 2, pt_adam_step, pt_adam_foresee,       \
-        pt_adam_drift, NULL)                                                                       \
-    ROW("adamw", "Adam; the decay is taken off the weights", 2, pt_adam_step, pt_adam_foresee,     \
-        pt_adam_drift, NULL)                                                                       \
-    ROW("nadam-async", "Adam with Nesterov's look-ahead in the step", 2, pt_nadam_step,            \
+    ROW("sgd", "momentum: v = γv + g + λθ, θ = θ - ηv", 1, VELOCITY, sgd_step, sgd_foresee,        \
+        sgd_drift, NULL)                                                                           \
+    ROW("nesterov", "Nesterov momentum: θ = θ - η(g + λθ + γv)", 1, VELOCITY, nesterov_step,       \
+        sgd_foresee, NULL, NESTEROV_DRIFT)                                                         \
+    ROW("adam", "Adam; the decay is part of the gradient", 2, MOMENTS, pt_adam_step,               \
+        pt_adam_foresee, pt_adam_drift, NULL)                                                      \
+    ROW("adamw", "Adam; the decay is taken off the weights", 2, MOMENTS, pt_adam_step,             \
+        pt_adam_foresee, pt_adam_drift, NULL)                                                      \
+    ROW("nadam-async", "Adam with Nesterov's look-ahead in the step", 2, MOMENTS, pt_nadam_step,   \
         pt_adam_foresee, NULL, NADAM_DRIFT)
 
-#define AS_ROW(name, help, state_buffers, step, foresee, drift, no_drift)                          \
-    {name, help, state_buffers, step, foresee, drift, no_drift},
-#define AS_NAME(name, help, state_buffers, step, foresee, drift, no_drift) name,
+#define AS_ROW(name, help, state_buffers, state_names, step, foresee, drift, no_drift)             \
+    {name, help, state_buffers, state_names, step, foresee, drift, no_drift},
+#define AS_NAME(name, help, state_buffers, state_names, step, foresee, drift, no_drift) name,
 
 static const pt_optimizer_row rows[] = {ROWS(AS_ROW)};
 static const char *const names[] = {ROWS(AS_NAME) NULL};

@@ -117,10 +117,27 @@ void pt_engine_free(pt_engine *e)
     free(e);
 }
 
+/* Steps begin in their order; the last one is known before anything of it is done. */
+static pt_status begin_step(pt_engine *e, int64_t step, pt_error *err)
+{
+    bool last = false;
+    e->next_step = step + 1;
+    if (e->pass->mode == PT_TRAIN && e->spec.hooks.step_begins)
+        PT_TRY(e->spec.hooks.step_begins(e->spec.hooks.context, step, &last, err));
+    if (last)
+        e->end_step = e->next_step;
+    return PT_OK;
+}
+
 static pt_status run_list(pt_engine *e, pt_error *err)
 {
     for (int i = 0; i < e->pass->list->n; i++) {
-        e->action = &e->pass->list->actions[i];
+        const pt_action *action = &e->pass->list->actions[i];
+        if (action->step < e->pass->first_step || action->step >= e->end_step)
+            continue;
+        if (action->step >= e->next_step)
+            PT_TRY(begin_step(e, action->step, err));
+        e->action = action;
         e->at = &e->blocks[e->action->chunk];
         PT_TRY(pt_engine_act(e, err));
         PT_TRY(between_ops(e, err));
@@ -129,21 +146,38 @@ static pt_status run_list(pt_engine *e, pt_error *err)
     return pt_results_settle(e, err);
 }
 
+static void begin_pass(pt_engine *e, const pt_pass *pass)
+{
+    int64_t before = pt_epoch_micro_batches_of(&pass->plan, pass->first_step);
+    e->pass = pass;
+    e->epoch = pass->epoch;
+    e->first_timing = e->n_timings = (int)before * e->n_blocks;
+    e->next_step = pass->first_step;
+    e->end_step = INT64_MAX;
+    e->step = (pt_step_result){0};
+    e->sums = pass->before ? *pass->before : (pt_pass_result){0};
+}
+
+int pt_engine_staleness(const pt_engine *e)
+{
+    int64_t most = e->action->step - e->pass->first_step;
+    return e->action->staleness < most ? e->action->staleness : (int)most;
+}
+
 pt_status pt_engine_run(pt_engine *e, const pt_pass *pass, bool synchronous,
                         pt_pass_result *ret_result, pt_error *err)
 {
-    int64_t receive = 0, sent = 0;
-    pt_links_waits(e, &receive, &sent);
-    e->pass = pass;
-    e->n_timings = 0;
-    e->step = (pt_step_result){0};
-    e->sums = (pt_pass_result){0};
+    int64_t receive[2], sent[2];
+    begin_pass(e, pass);
+    pt_links_waits(e, &receive[0], &sent[0]);
     int64_t start = pt_clock_ns();
     PT_TRY(run_list(e, err)); /* on failure `action` says where */
-    pt_timings_sum(e->timings, e->n_timings, synchronous, start, pt_clock_ns(), &e->sums);
-    pt_links_waits(e, &e->sums.recv_wait_ns, &e->sums.send_wait_ns);
-    e->sums.recv_wait_ns -= receive;
-    e->sums.send_wait_ns -= sent;
+    pt_timings_sum(e->timings + e->first_timing, e->n_timings - e->first_timing, synchronous, start,
+                   pt_clock_ns(), &e->sums);
+    pt_links_waits(e, &receive[1], &sent[1]);
+    e->sums.recv_wait_ns += receive[1] - receive[0];
+    e->sums.send_wait_ns += sent[1] - sent[0];
+    e->sums.end_step = e->next_step;
     e->action = NULL;
     *ret_result = e->sums;
     return PT_OK;
@@ -151,8 +185,8 @@ pt_status pt_engine_run(pt_engine *e, const pt_pass *pass, bool synchronous,
 
 const pt_timing *pt_engine_timings(const pt_engine *e, int *ret_n)
 {
-    *ret_n = e->n_timings;
-    return e->timings;
+    *ret_n = e->n_timings - e->first_timing;
+    return e->timings + e->first_timing;
 }
 
 int64_t pt_engine_busy_ns(const pt_engine *e)
@@ -170,7 +204,7 @@ void pt_engine_where(const pt_engine *e, char *text, size_t size)
     int used =
         snprintf(text, size, "rank %d, stage %d, %s of micro-batch %d, epoch %u",
                  pt_world_rank(e->spec.world), e->at->spec->stage,
-                 pt_action_name((pt_action_kind)a->kind), a->micro_batch, (unsigned)e->pass->epoch);
+                 pt_action_name((pt_action_kind)a->kind), a->micro_batch, (unsigned)e->epoch);
     if (a->peer >= 0 && used > 0 && (size_t)used < size)
         snprintf(text + used, size - (size_t)used, ", peer rank %d", a->peer);
 }

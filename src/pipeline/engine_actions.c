@@ -68,10 +68,11 @@ static pt_status run_forward(pt_engine *e, pt_error *err)
     PT_TRY(pt_flight_arrive(e, &f, err));
     PT_TRY(load_and_begin(e, f, err));
     int64_t version = pt_weights_updates(pt_stage_weights(e->at->stage));
-    PT_TRY(pt_stage_forward(e->at->stage, &f->mb, e->action->staleness, &e->between, err));
+    int staleness = pt_engine_staleness(e);
+    PT_TRY(pt_stage_forward(e->at->stage, &f->mb, staleness, &e->between, err));
     pt_timing *t = pt_flight_timing(e, f);
     t->version = version;
-    t->staleness = e->action->staleness;
+    t->staleness = staleness;
     return pt_span_end(e, err);
 }
 

@@ -8,7 +8,7 @@
 #include "pipetrain/engine.h"
 #include "pipetrain/link.h"
 
-/* Fills the sums of `result` that follow from the timings. */
+/* Adds what follows from the timings to the sums of `result`. */
 void pt_timings_sum(const pt_timing *timings, int n, bool synchronous, int64_t start, int64_t end,
                     pt_pass_result *result);
 
@@ -79,8 +79,11 @@ struct pt_engine {
     block *blocks; /* one per chunk */
     int n_blocks;
     int64_t departures;
-    pt_timing *timings; /* [micro-batch][chunk] */
-    int n_timings;
+    pt_timing *timings; /* [micro-batch][chunk] … */
+    int first_timing;   /* … this pass's begin here … */
+    int n_timings;      /* … and end here */
+    int64_t next_step;  /* of the epoch: the next to begin … */
+    int64_t end_step;   /* … unless the pass ends there */
     span *spans;
     ring span_ring;
     late_loss *losses; /* last stage */
@@ -91,10 +94,11 @@ struct pt_engine {
     int n_inputs, next_input;
     float *outputs; /* last stage: predictions on the host */
     clipper clip;
-    pt_step_result step; /* of the step whose backwards are under way */
-    pt_pass_result sums; /* of the pass */
-    int64_t busy_ns;     /* of all passes */
-    const pt_pass *pass;
+    pt_step_result step;     /* of the step whose backwards are under way */
+    pt_pass_result sums;     /* of the pass */
+    int64_t busy_ns;         /* of all passes */
+    const pt_pass *pass;     /* the caller's; after a failure it is gone … */
+    uint32_t epoch;          /* … and its epoch is still told */
     const pt_action *action; /* the one that is running … */
     block *at;               /* … and the block that it is for */
     const flight *went_back; /* the latest backward's, if no forward came since; or NULL */
@@ -107,6 +111,8 @@ bool pt_block_is_last(const block *b);
 /* Of all flights, in all blocks; as many as micro-batches may be under way, and a few more. */
 int pt_engine_flights(const pt_engine *e);
 
+/* Updates between the FORWARD that is running and its own backward, in this pass. */
+int pt_engine_staleness(const pt_engine *e);
 /* Does e->action. */
 pt_status pt_engine_act(pt_engine *e, pt_error *err);
 

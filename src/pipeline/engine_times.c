@@ -44,12 +44,12 @@ void pt_timings_sum(const pt_timing *timings, int n, bool synchronous, int64_t s
         if (t->staleness > result->staleness_max)
             result->staleness_max = t->staleness;
     }
-    result->elapsed_ns = end - start;
-    result->busy_ns = busy_within(timings, n, start, end);
+    result->elapsed_ns += end - start;
+    result->busy_ns += busy_within(timings, n, start, end);
     int64_t from = synchronous ? start : first_backward;
     int64_t to = synchronous ? end : last_forward;
     if (to > from) {
-        result->window_ns = to - from;
-        result->window_busy_ns = busy_within(timings, n, from, to);
+        result->window_ns += to - from;
+        result->window_busy_ns += busy_within(timings, n, from, to);
     }
 }
