@@ -19,8 +19,18 @@
 #include "pipetrain/weights_io.h"
 #include "pipetrain/world.h"
 
-typedef struct pt_reporter pt_reporter; /* console, log and sums; src/run/reporter.h */
-typedef struct pt_timeline pt_timeline; /* --timing and --trace; likewise */
+typedef struct pt_reporter pt_reporter;     /* console, log and sums; src/run/reporter.h */
+typedef struct pt_timeline pt_timeline;     /* --timing and --trace; likewise */
+typedef struct pt_checkpoint pt_checkpoint; /* --checkpoint; src/run/checkpoint.h */
+
+/* Where --resume found a run to stand; all 0 where it begins at the beginning. */
+typedef struct pt_resumed {
+    int64_t step;   /* done */
+    int64_t launch; /* of the run that wrote it */
+    pt_pass_result
+        sums; /* losses, and what was counted, of the epoch that the step is in, or ends */
+    double best_accuracy; /* NAN: nothing was evaluated */
+} pt_resumed;
 
 /* The lists of every rank for one span, proven by the checker. */
 typedef struct pt_span {
@@ -58,6 +68,9 @@ typedef struct pt_run {
     pt_sampler *train_order, *test_order;
     pt_epoch_plan epoch_plan, test_plan;
     int64_t steps_per_epoch, total_steps, epochs;
+    int64_t epoch; /* that is trained now */
+    pt_resumed resumed;
+    int64_t launch; /* with --checkpoint: how many runs have written there, this one included */
     pt_lr_spec lr;
     pt_augmentation augmentation;
 
@@ -74,7 +87,8 @@ typedef struct pt_run {
     int64_t largest_micro_batch; /* that fits on this rank; INT64_MAX: no refusal */
     int loaded, missing;         /* tensors, by --init; rank 0: of all ranks */
     pt_reporter *reporter;
-    pt_timeline *timeline; /* NULL: nobody asked for timings */
+    pt_timeline *timeline;     /* NULL: nobody asked for timings */
+    pt_checkpoint *checkpoint; /* NULL: nobody asked for any */
 } pt_run;
 
 /* Opens everything for training (or, with --infer, for prediction). Collective: all ranks succeed,

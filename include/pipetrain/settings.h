@@ -16,6 +16,8 @@ typedef struct pt_settings {
     /* what to do */
     bool help, version, check, check_gradients;
     char *infer, *weights, *out, *init, *save, *plan_out;
+    char *checkpoint, *every, *resume;
+    int64_t keep;
     int64_t stages; /* --check: 0 = as many as ranks */
     /* data */
     char *dataset, *data;
@@ -80,6 +82,10 @@ pt_status pt_config_settle(pt_config *config, pt_error *err);
 
 /* The optimizer that the settings name. */
 pt_optimizer_spec pt_config_optimizer(const pt_settings *settings);
+
+/* --every: steps or seconds; both 0: at the end of each epoch. PT_EINPUT: it is neither. */
+pt_status pt_config_every(const pt_settings *settings, int64_t *ret_steps, double *ret_seconds,
+                          pt_error *err);
 
 /* The learning-rate schedule of a run whose epochs have this many steps. */
 pt_status pt_config_lr(const pt_config *config, int64_t steps_per_epoch, int64_t total_steps,

@@ -11,6 +11,7 @@
 #include "pipetrain/flat.h"
 #include "pipetrain/graph.h"
 #include "pipetrain/partition.h"
+#include "pipetrain/safetensors.h"
 #include "pipetrain/status.h"
 #include "pipetrain/weights.h"
 
@@ -23,6 +24,12 @@ pt_status pt_weights_save(pt_weights *weights, const pt_flat *flat, const pt_gra
                           const char *dir, pt_error *err);
 /* Makes the directory and its parents; refuses one that holds weights of another model. */
 pt_status pt_weights_make_dir(const char *dir, const pt_graph *graph, pt_error *err);
+
+/* The file of a layer in such a directory; free() it. NULL when memory ran out. */
+char *pt_weights_file_name(const pt_graph *graph, int node);
+/* PT_EINPUT names `path` and both shapes where a stored tensor is not what the model wants. */
+pt_status pt_weights_check_shape(const pt_st_tensor *got, const pt_flat_tensor *want,
+                                 const char *path, pt_error *err);
 
 /* What a load found of the stage's own tensors. free(missing_names). */
 typedef struct pt_load_report {

@@ -17,12 +17,13 @@ typedef struct pt_world pt_world;
 
 /* What a communicator is for. */
 typedef enum pt_purpose {
-    PT_FOR_PARTITION, /* broadcast: partition text and options */
-    PT_FOR_STATUS,    /* reduced: has any rank failed? and its message */
-    PT_FOR_CLIP,      /* gathered and broadcast: norm parts, clip scale */
-    PT_FOR_STOP,      /* one to all: this rank ends the run, having said why */
-    PT_FOR_METRICS,   /* many to rank 0: step records, timings */
-    PT_FOR_ANSWERS,   /* last stage to rank 0: predictions of --infer and evaluation */
+    PT_FOR_PARTITION,  /* broadcast: partition text and options */
+    PT_FOR_STATUS,     /* reduced: has any rank failed? and its message */
+    PT_FOR_CLIP,       /* gathered and broadcast: norm parts, clip scale */
+    PT_FOR_STOP,       /* one to all: this rank ends the run, having said why */
+    PT_FOR_METRICS,    /* many to rank 0: step records, timings */
+    PT_FOR_CHECKPOINT, /* broadcast: does a checkpoint follow this step? */
+    PT_FOR_ANSWERS,    /* last stage to rank 0: predictions of --infer and evaluation */
     PT_PURPOSES
 } pt_purpose;
 

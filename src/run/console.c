@@ -120,7 +120,10 @@ void pt_console_start(pt_console *c, const stage_card *cards, const pt_stage_cos
     fprintf(c->out, "  optimizer  %s%s, lr %g (%s), %s | %lld steps, %lld epochs\n", s->optimizer,
             s->nesterov_last ? " (nesterov on the last stage)" : "", s->lr, s->lr_schedule,
             optimizer, (long long)run->total_steps, (long long)run->epochs);
-    if (s->init)
+    if (run->resumed.step > 0)
+        fprintf(c->out, "  resume     %s: from step %lld of %lld\n", s->resume,
+                (long long)run->resumed.step, (long long)run->total_steps);
+    else if (s->init)
         fprintf(c->out, "  init       %s: %d tensors read, %d left random\n", s->init, run->loaded,
                 run->missing);
     /* printf counts bytes, and a µ has two. */
@@ -164,9 +167,9 @@ static void draw_bar(pt_console *c, int64_t step, const pt_step_result *record)
     if (!c->bar || now - c->bar_ns < BAR_NS)
         return;
     c->bar_ns = now;
-    int64_t total = c->run->total_steps;
+    int64_t total = c->run->total_steps, own = step - c->run->resumed.step;
     int filled = (int)(BAR_WIDTH * step / total);
-    double left_s = (double)(now - c->start_ns) / 1e9 * (double)(total - step) / (double)step;
+    double left_s = (double)(now - c->start_ns) / 1e9 * (double)(total - step) / (double)own;
     fputs("\r\033[K[", c->out);
     for (int i = 0; i < BAR_WIDTH; i++)
         fputs(i < filled ? "█" : "·", c->out);
@@ -224,16 +227,26 @@ void pt_console_evaluation(pt_console *c, uint32_t epoch, const run_totals *tota
     c->line_ns = pt_clock_ns(); /* an evaluation is not training time */
 }
 
+void pt_console_checkpoint(pt_console *c, int64_t step, int files, uint64_t bytes, double seconds)
+{
+    char text[32];
+    clear_bar(c);
+    fprintf(c->out, "checkpoint of step %lld: %d files, %s, whole after %.2f s\n", (long long)step,
+            files, bytes_text(bytes, text), seconds);
+    fflush(c->out);
+}
+
 void pt_console_finish(pt_console *c, const run_totals *totals)
 {
+    int64_t own = totals->steps - totals->first_step;
     double train_s = (double)totals->train_ns / 1e9;
     clear_bar(c);
     fprintf(c->out, "done: %lld steps, %lld epochs in %.1f s of training, %.0f img/s",
             (long long)totals->steps, (long long)totals->epochs, train_s,
             train_s > 0 ? (double)totals->samples / train_s : 0.0);
-    if (c->predicted_epoch_us > 0 && has_an_epoch(c->run))
+    if (c->predicted_epoch_us > 0 && has_an_epoch(c->run) && own > 0)
         fprintf(c->out, " | an epoch took %.1f s, %.1f s were predicted",
-                train_s * (double)c->run->steps_per_epoch / (double)totals->steps,
+                train_s * (double)c->run->steps_per_epoch / (double)own,
                 c->predicted_epoch_us / 1e6);
     if (totals->evaluated && c->run->partition->graph.loss.kind == PT_LOSS_CROSS_ENTROPY)
         fprintf(c->out, " | test accuracy %.2f%% (best %.2f%%)", 100 * totals->test_accuracy,

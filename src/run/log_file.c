@@ -17,14 +17,15 @@ struct pt_log_file {
     bool classes;     /* accuracies mean something */
 };
 
-pt_status pt_log_file_open(const char *path, bool classes, pt_log_file **ret_log, pt_error *err)
+pt_status pt_log_file_open(const char *path, bool again, bool classes, pt_log_file **ret_log,
+                           pt_error *err)
 {
     pt_log_file *log = calloc(1, sizeof *log);
     if (!log)
         return pt_fail(err, PT_ENOMEM, "no memory for the log");
     log->path = path;
     log->classes = classes;
-    log->file = fopen(path, "w");
+    log->file = fopen(path, again ? "a" : "w");
     if (!log->file) {
         pt_fail(err, PT_EINPUT, "--log: cannot write %s: %s", path, strerror(errno));
         free(log);
@@ -65,6 +66,9 @@ pt_status pt_log_file_run(pt_log_file *log, const pt_run *run, const stage_card 
                                                 cards[i].host, "parameters",
                                                 (json_int_t)cards[i].parameters));
     json_object_set_new(object, "version", json_string(PT_VERSION));
+    json_object_set_new(object, "launch",
+                        run->launch > 0 ? json_integer((json_int_t)run->launch) : json_null());
+    json_object_set_new(object, "resumed", json_integer((json_int_t)run->resumed.step));
     json_object_set_new(object, "partition", json_string(run->partition->file));
     json_object_set_new(object, "settings", settings);
     json_object_set_new(object, "stages", stages);
@@ -110,6 +114,15 @@ pt_status pt_log_file_evaluation(pt_log_file *log, uint32_t epoch, const run_tot
                          (double)totals->train_ns / 1e9, "test_loss",
                          pt_json_number(totals->test_loss), "test_accuracy",
                          pt_json_number(totals->test_accuracy)),
+               err);
+}
+
+pt_status pt_log_file_checkpoint(pt_log_file *log, int64_t step, bool committed, double seconds,
+                                 pt_error *err)
+{
+    return put(log,
+               json_pack("{s:s, s:I, s:b, s:f}", "type", "checkpoint", "step", (json_int_t)step,
+                         "committed", committed, "seconds", seconds),
                err);
 }
 

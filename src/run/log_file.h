@@ -4,6 +4,7 @@
  *   {"type": "step", "step": 1, "epoch": 0, "loss": 2.3, "accuracy": 0.1, "lr": 0.05, …}
  *   {"type": "gap", "step": 1875, "epoch": 0, "measured": [9, 9], "gap": [1e-3, 0.0], …}
  *   {"type": "eval", "step": 1875, "epoch": 0, "test_loss": 0.4, "test_accuracy": 0.86}
+ *   {"type": "checkpoint", "step": 1875, "committed": true, "seconds": 0.05}
  *   {"type": "end", …}                                                                          */
 #ifndef PIPETRAIN_RUN_LOG_FILE_H
 #define PIPETRAIN_RUN_LOG_FILE_H
@@ -12,8 +13,10 @@
 
 typedef struct pt_log_file pt_log_file;
 
-/* `classes`: the model classifies; otherwise accuracies are null. */
-pt_status pt_log_file_open(const char *path, bool classes, pt_log_file **ret_log, pt_error *err);
+/* `again`: what is there stays, and the run's lines come behind. `classes`: the model classifies;
+ * otherwise accuracies are null. */
+pt_status pt_log_file_open(const char *path, bool again, bool classes, pt_log_file **ret_log,
+                           pt_error *err);
 void pt_log_file_close(pt_log_file *log); /* NULL is fine */
 
 pt_status pt_log_file_run(pt_log_file *log, const pt_run *run, const stage_card *cards,
@@ -25,6 +28,9 @@ pt_status pt_log_file_step(pt_log_file *log, const pt_step_result *record, int64
 pt_status pt_log_file_gap(pt_log_file *log, uint32_t epoch, int64_t step, const pt_gap_found *gaps,
                           int stages, pt_error *err);
 pt_status pt_log_file_evaluation(pt_log_file *log, uint32_t epoch, const run_totals *totals,
+                                 pt_error *err);
+/* `committed`: or it could not be written. */
+pt_status pt_log_file_checkpoint(pt_log_file *log, int64_t step, bool committed, double seconds,
                                  pt_error *err);
 pt_status pt_log_file_finish(pt_log_file *log, const run_totals *totals, pt_error *err);
 

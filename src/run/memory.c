@@ -1,5 +1,6 @@
 /* Does the device have what the stage will take? Asked before anything is built; a device that is
  * too small is met with the micro-batch that would fit. */
+#include "checkpoint.h"
 #include "setup.h"
 
 static pt_status predict_bytes(const pt_run *run, size_t *ret_bytes, pt_error *err)
@@ -13,7 +14,9 @@ static pt_status predict_bytes(const pt_run *run, size_t *ret_bytes, pt_error *e
         all.own += bytes.own;
         all.shared = bytes.shared > all.shared ? bytes.shared : all.shared;
     }
-    *ret_bytes = all.own + all.shared;
+    size_t copy = 0;
+    PT_TRY(pt_checkpoint_predict_bytes(run, &copy, err));
+    *ret_bytes = all.own + all.shared + copy;
     return PT_OK;
 }
 

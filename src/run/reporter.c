@@ -76,10 +76,12 @@ pt_status pt_reporter_open(pt_run *run, pt_reporter **ret_reporter, pt_error *er
     r->run = run;
     r->mailing = run->stages > 1;
     r->totals.train_loss = r->totals.test_loss = r->totals.test_accuracy = (double)NAN;
-    r->totals.best_accuracy = (double)NAN;
+    r->totals.best_accuracy = run->resumed.step > 0 ? run->resumed.best_accuracy : (double)NAN;
+    r->totals.steps = r->totals.first_step = run->resumed.step;
     pt_status status = allocate(r, err);
     if (status == PT_OK && is_root(r) && run->settings->log)
-        status = pt_log_file_open(run->settings->log, classifies(r), &r->log, err);
+        status = pt_log_file_open(run->settings->log, /*again=*/run->resumed.step > 0,
+                                  classifies(r), &r->log, err);
     if (status == PT_OK && is_root(r))
         status = pt_console_open(run, &r->console, err);
     if (status != PT_OK) {
@@ -264,11 +266,19 @@ pt_status pt_reporter_evaluation(pt_reporter *r, const pt_pass_result *result, p
     run_totals *t = &r->totals;
     t->test_loss = last->loss / (double)last->samples;
     t->test_accuracy = classifies(r) ? (double)last->correct / (double)last->samples : (double)NAN;
-    if (!t->evaluated || t->test_accuracy > t->best_accuracy)
+    if (isnan(t->best_accuracy) || t->test_accuracy > t->best_accuracy)
         t->best_accuracy = t->test_accuracy;
     t->evaluated = true;
     pt_console_evaluation(r->console, r->epoch, t);
     return r->log ? pt_log_file_evaluation(r->log, r->epoch, t, err) : PT_OK;
+}
+
+pt_status pt_reporter_checkpoint(pt_reporter *r, int64_t step, bool committed, int files,
+                                 uint64_t bytes, double seconds, pt_error *err)
+{
+    if (committed)
+        pt_console_checkpoint(r->console, step, files, bytes, seconds);
+    return r->log ? pt_log_file_checkpoint(r->log, step, committed, seconds, err) : PT_OK;
 }
 
 /* ---- start and end ----------------------------------------------------------------------------

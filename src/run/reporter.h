@@ -18,9 +18,10 @@ typedef struct run_totals {
     double train_loss; /* mean of the last epoch */
     double test_loss, test_accuracy, best_accuracy;
     bool evaluated;
-    int64_t steps, epochs, samples;
-    int64_t train_ns;     /* in training passes */
-    stage_totals *stages; /* one per rank */
+    int64_t steps, epochs, samples; /* steps: of the run, those before --resume included … */
+    int64_t first_step;             /* … which are so many; the others are of this launch */
+    int64_t train_ns;               /* in training passes */
+    stage_totals *stages;           /* one per rank */
 } run_totals;
 
 pt_status pt_reporter_open(pt_run *run, pt_reporter **ret_reporter, pt_error *err);
@@ -39,6 +40,9 @@ pt_status pt_reporter_epoch_end(pt_reporter *reporter, const pt_pass_result *res
 /* After an evaluation. Collective; `result` counts on the last stage. */
 pt_status pt_reporter_evaluation(pt_reporter *reporter, const pt_pass_result *result,
                                  pt_error *err);
+/* Rank 0, when one was committed, or could not be. `seconds`: since its copy was taken. */
+pt_status pt_reporter_checkpoint(pt_reporter *reporter, int64_t step, bool committed, int files,
+                                 uint64_t bytes, double seconds, pt_error *err);
 /* The start-up table and the last line. Rank 0 prints. Collective. */
 pt_status pt_reporter_start(pt_reporter *reporter, pt_error *err);
 pt_status pt_reporter_finish(pt_reporter *reporter, pt_error *err);

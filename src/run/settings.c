@@ -38,6 +38,7 @@ static pt_settings defaults(void)
         .p2p = "auto",
         .threads = 1,
         .progress = true,
+        .keep = 3,
         .fail_at = -1,
     };
 }
@@ -88,6 +89,7 @@ void pt_config_help(FILE *out)
           "  mpirun -np 2 ./pipetrain --schedule 1f1b --accumulate 4 the synchronous way\n"
           "  ./pipetrain partitions/wrn-16-4.yaml --check --stages 4 look before you run\n"
           "  mpirun -np 2 ./pipetrain --save out/lenet               keep the weights\n"
+          "  mpirun -np 2 ./pipetrain --checkpoint ck --resume ck    start, or go on\n"
           "  mpirun -np 2 ./pipetrain --infer test --weights out/lenet --out answers.csv\n\n",
           out);
     pt_settings d = defaults();
@@ -239,6 +241,11 @@ static bool trains_or_checks(const pt_settings *s)
     return !infers(s) && !s->check_gradients;
 }
 
+static bool checkpoints(const pt_settings *s)
+{
+    return s->checkpoint != NULL;
+}
+
 static bool clocks(const pt_settings *s)
 {
     return strcmp(s->backend, "clock") == 0;
@@ -280,6 +287,10 @@ static const struct {
     {"stages", "--check", checks},
     {"init", "training", trains},
     {"save", "training", trains},
+    {"checkpoint", "training or --check", trains_or_checks},
+    {"every", "--checkpoint", checkpoints},
+    {"keep", "--checkpoint", checkpoints},
+    {"resume", "training", trains},
     {"log", "training", trains},
     {"timing", "training", trains},
     {"trace", "training", trains},
@@ -322,7 +333,8 @@ static pt_status settle_command(const pt_config *config, pt_error *err)
 /* Whatever would show or keep numbers is refused; evaluations are left out. */
 static pt_status settle_clock(pt_config *config, pt_error *err)
 {
-    static const char *const computes[] = {"infer", "check-gradients", "init", "save", "gap-every"};
+    static const char *const computes[] = {"infer",      "check-gradients", "init",     "save",
+                                           "checkpoint", "resume",          "gap-every"};
     pt_settings *s = &config->settings;
     if (!clocks(s))
         return PT_OK;
@@ -352,12 +364,20 @@ static void settle_betas(pt_config *config)
         s->beta1 = 0.99;
 }
 
+static pt_status settle_every(const pt_settings *s, pt_error *err)
+{
+    int64_t steps = 0;
+    double seconds = 0;
+    return pt_config_every(s, &steps, &seconds, err);
+}
+
 pt_status pt_config_settle(pt_config *config, pt_error *err)
 {
     PT_TRY(settle_command(config, err));
     PT_TRY(settle_clock(config, err));
     PT_TRY(settle_batch(config, err));
     settle_betas(config);
+    PT_TRY(settle_every(&config->settings, err));
     PT_TRY(settle_lists(config, err));
     settle_chunks(&config->settings);
     return pt_rules_settle(config, err);

@@ -94,6 +94,19 @@ const pt_option pt_settings_rows[] = {
     TEXT("save", TO_DO, save, "DIR",
          "Write the weights to DIR when training ends: one safetensors file a layer, "
          "PyTorch's names and shapes."),
+    TEXT(
+        "checkpoint", TO_DO, checkpoint, "DIR",
+        "Write all that training needs to go on to DIR/step-… while it runs, and at its end. Async "
+        "schedules drain the pipeline there, so that --every is part of what they compute."),
+    TEXT("every", TO_DO, every, "N|Ns",
+         "With --checkpoint: every N steps, or every N seconds. Not given: at the end of each "
+         "epoch."),
+    INT("keep", TO_DO, keep, "K", 0, 1e9,
+        "With --checkpoint: the K newest stay, older ones go. 0: all stay."),
+    TEXT(
+        "resume", TO_DO, resume, "DIR",
+        "Go on from the newest whole checkpoint in DIR, on any number of ranks; from the beginning "
+        "where none is there yet, so that one command line with both starts and restarts a run."),
     TEXT_HERE("plan-out", TO_DO, plan_out, "FILE",
               "Write the partition file back with the cut that was used."),
     CHOICE("dataset", DATA, dataset, pt_dataset_names, "Which data to learn."),

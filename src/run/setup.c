@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint.h"
 #include "clock_times.h"
 #include "pipetrain/run.h"
 #include "reporter.h"
@@ -168,6 +169,7 @@ static pt_status join_world(pt_run *run, pt_error *err)
 {
     if (run->timeline)
         PT_TRY(pt_timeline_join(run->timeline, err));
+    PT_TRY(pt_checkpoint_join(run, err));
     return run->reporter ? pt_reporter_join(run->reporter, err) : PT_OK;
 }
 
@@ -196,11 +198,7 @@ static pt_status make_engine(pt_run *run, const pt_engine_block *blocks, pt_erro
             run->epoch_plan.samples ? pt_epoch_micro_batches(&run->epoch_plan) : 0,
     };
     if (!s->infer)
-        spec.hooks = (pt_engine_hooks){
-            .context = run->reporter,
-            .step_done = pt_reporter_step,
-            .between = pt_reporter_between,
-        };
+        spec.hooks = pt_run_hooks(run);
     return pt_engine_new(&spec, &run->engine, err);
 }
 
@@ -224,7 +222,8 @@ static const phase alone[] = {
     cut,          pt_run_find_recomputed, pt_run_open_data,    pt_run_plan,
     open_backend, compare_backends,       pt_run_choose_links, pt_run_reserve,
     pt_run_fit,   pt_run_open_blocks,     pt_run_profile};
-static const phase together[] = {pt_run_give_weights, pt_run_count_loaded, pt_run_name_missing,
+static const phase together[] = {pt_checkpoint_find,  pt_checkpoint_share, pt_run_give_weights,
+                                 pt_run_count_loaded, pt_run_name_missing, pt_checkpoint_open,
                                  open_outputs,        join_world,          open_engine};
 
 static pt_run *new_run(pt_world *world, const pt_config *config, const pt_partition *partition)
@@ -292,6 +291,7 @@ void pt_run_close(pt_run *run)
     if (!run)
         return;
     pt_engine_free(run->engine);
+    pt_checkpoint_close(run->checkpoint);
     pt_timeline_close(run->timeline);
     pt_reporter_close(run->reporter);
     for (int c = 0; run->blocks && c < run->chunks; c++) {

@@ -53,6 +53,11 @@ pt_status pt_run_count_loaded(pt_run *run, pt_error *err);
 /* When all ranks have found something: says what this one did not. */
 pt_status pt_run_name_missing(pt_run *run, pt_error *err);
 
+/* ---- train.c ----------------------------------------------------------------------------------
+ */
+/* What a training run hears of its engine. */
+pt_engine_hooks pt_run_hooks(pt_run *run);
+
 /* ---- recompute.c ------------------------------------------------------------------------------
  */
 /* Finds the layers that --recompute names. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint.h"
 #include "pipetrain/log.h"
 #include "reporter.h"
 #include "setup.h"
@@ -98,6 +99,8 @@ pt_status pt_run_profile(pt_run *run, pt_error *err)
 
 static const char *weights_path(const pt_run *run)
 {
+    if (run->resumed.step > 0)
+        return NULL;
     return run->settings->infer ? run->settings->weights : run->settings->init;
 }
 
@@ -153,6 +156,7 @@ pt_status pt_run_give_weights(pt_run *run, pt_error *err)
     const pt_settings *s = run->settings;
     for (int c = 0; c < run->chunks; c++)
         PT_TRY(give_block(run, &run->blocks[c], err));
+    PT_TRY(pt_checkpoint_load(run, err));
     return s->save && !s->infer ? pt_weights_make_dir(s->save, &run->partition->graph, err) : PT_OK;
 }
 

@@ -2,10 +2,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint.h"
 #include "pipetrain/clock.h"
 #include "pipetrain/run.h"
 #include "pipetrain/weights_io.h"
 #include "reporter.h"
+#include "setup.h"
 
 static const pt_span *span_of(const pt_run *run, uint32_t epoch, int64_t steps)
 {
@@ -14,23 +16,76 @@ static const pt_span *span_of(const pt_run *run, uint32_t epoch, int64_t steps)
     return steps == run->steps_per_epoch ? &run->full : &run->last;
 }
 
-static pt_status train_epoch(pt_run *run, uint32_t epoch, int64_t steps, pt_error *err)
+/* ---- what the engine tells --------------------------------------------------------------------
+ */
+
+static pt_status step_done(void *context, const pt_step_result *result, pt_error *err)
 {
-    const pt_span *span = span_of(run, epoch, steps);
-    pt_sampler_epoch(run->train_order, epoch);
+    return pt_reporter_step(((pt_run *)context)->reporter, result, err);
+}
+
+static pt_status between(void *context, pt_error *err)
+{
+    pt_run *run = context;
+    PT_TRY(pt_reporter_between(run->reporter, err));
+    return run->checkpoint ? pt_checkpoint_between(run->checkpoint, err) : PT_OK;
+}
+
+static pt_status step_begins(void *context, int64_t step, bool *ret_last, pt_error *err)
+{
+    pt_run *run = context;
+    int64_t before = run->epoch * run->steps_per_epoch;
+    return pt_checkpoint_step_begins(run->checkpoint, before + step + 1, ret_last, err);
+}
+
+pt_engine_hooks pt_run_hooks(pt_run *run)
+{
+    return (pt_engine_hooks){
+        .context = run,
+        .step_done = step_done,
+        .between = between,
+        .step_begins = run->checkpoint ? step_begins : NULL,
+    };
+}
+
+/* ---- epochs -----------------------------------------------------------------------------------
+ */
+
+/* From step `first` of the epoch on; a checkpoint ends a pass, and another one goes on. */
+static pt_status train_parts(pt_run *run, const pt_span *span, pt_pass *pass, int64_t steps,
+                             pt_pass_result *sums, pt_error *err)
+{
+    while (pass->first_step < steps) {
+        PT_TRY(pt_engine_run(run->engine, pass, span->schedule->synchronous, sums, err));
+        pass->first_step = sums->end_step;
+        if (run->timeline)
+            PT_TRY(pt_timeline_add(run->timeline, err));
+        if (run->checkpoint)
+            PT_TRY(pt_checkpoint_take(
+                run->checkpoint, run->epoch * run->steps_per_epoch + sums->end_step, sums, err));
+    }
+    return PT_OK;
+}
+
+static pt_status train_epoch(pt_run *run, int64_t first, int64_t steps, pt_error *err)
+{
+    const pt_span *span = span_of(run, (uint32_t)run->epoch, steps);
+    pt_pass_result sums = first > 0 ? run->resumed.sums : (pt_pass_result){0};
+    pt_sampler_epoch(run->train_order, (uint32_t)run->epoch);
     pt_pass pass = {
         .list = &span->schedule->ranks[run->rank],
         .mode = PT_TRAIN,
-        .epoch = epoch,
+        .epoch = (uint32_t)run->epoch,
         .plan = run->epoch_plan,
         .sampler = run->train_order,
         .source = {run->train_data, &run->partition->normalisation, &run->augmentation},
         .want_loss = true,
+        .first_step = first,
+        .before = &sums,
     };
-    pt_pass_result result;
-    pt_reporter_epoch_begin(run->reporter, epoch, steps);
-    PT_TRY(pt_engine_run(run->engine, &pass, span->schedule->synchronous, &result, err));
-    return pt_reporter_epoch_end(run->reporter, &result, err);
+    pt_reporter_epoch_begin(run->reporter, (uint32_t)run->epoch, steps - first);
+    PT_TRY(train_parts(run, span, &pass, steps, &sums, err));
+    return pt_reporter_epoch_end(run->reporter, &sums, err);
 }
 
 static pt_status evaluate(pt_run *run, uint32_t epoch, pt_error *err)
@@ -50,17 +105,18 @@ static pt_status evaluate(pt_run *run, uint32_t epoch, pt_error *err)
     return pt_reporter_evaluation(run->reporter, &result, err);
 }
 
+/* An epoch that was whole when its last checkpoint was taken is evaluated (again): whether that had
+ * been done, nobody knows. */
 static pt_status train_epochs(pt_run *run, pt_error *err)
 {
-    int64_t every = run->settings->eval_every;
-    for (int64_t epoch = 0; epoch < run->epochs; epoch++) {
-        int64_t left = run->total_steps - epoch * run->steps_per_epoch;
+    int64_t every = run->settings->eval_every, done = run->resumed.step;
+    for (run->epoch = done > 0 ? (done - 1) / run->steps_per_epoch : 0; run->epoch < run->epochs;
+         run->epoch++) {
+        int64_t before = run->epoch * run->steps_per_epoch, left = run->total_steps - before;
         int64_t steps = left < run->steps_per_epoch ? left : run->steps_per_epoch;
-        PT_TRY(train_epoch(run, (uint32_t)epoch, steps, err));
-        if (run->timeline)
-            PT_TRY(pt_timeline_add(run->timeline, err));
-        if (every > 0 && ((epoch + 1) % every == 0 || epoch + 1 == run->epochs))
-            PT_TRY(evaluate(run, (uint32_t)epoch, err));
+        PT_TRY(train_epoch(run, done > before ? done - before : 0, steps, err));
+        if (every > 0 && ((run->epoch + 1) % every == 0 || run->epoch + 1 == run->epochs))
+            PT_TRY(evaluate(run, (uint32_t)run->epoch, err));
     }
     return PT_OK;
 }
@@ -88,6 +144,8 @@ static pt_status write_results(pt_run *run, double wall_s, pt_error *err)
         status = pt_weights_save(run->blocks[c].weights, &run->blocks[c].flat,
                                  &run->partition->graph, s->save, err);
     pt_status ended = run->timeline ? pt_timeline_end(run->timeline, status ? &later : err) : PT_OK;
+    status = status ? status : ended;
+    ended = run->checkpoint ? pt_checkpoint_finish(run->checkpoint, status ? &later : err) : PT_OK;
     status = status ? status : ended;
     ended = pt_reporter_finish(run->reporter, status ? &later : err);
     status = status ? status : ended;

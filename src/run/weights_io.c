@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "pipetrain/file.h"
 #include "pipetrain/init.h"
 #include "pipetrain/safetensors.h"
 #include "pipetrain/text.h"
@@ -87,12 +88,20 @@ static char *tensor_name(const pt_graph *graph, const pt_flat_tensor *t)
 }
 
 /* A layer's name as part of a file's name: what could leave the directory does not. */
-static char *layer_path(const char *dir, int node, const char *name)
+char *pt_weights_file_name(const pt_graph *graph, int node)
 {
-    char *path = pt_text_format("%s/layer-%03d-%s.safetensors", dir, node, name);
-    for (char *c = path ? path + strlen(dir) + 1 : NULL; c && *c; c++)
+    char *name = pt_text_format("layer-%03d-%s.safetensors", node, graph->nodes[node].name);
+    for (char *c = name; c && *c; c++)
         if (*c == '/')
             *c = '_';
+    return name;
+}
+
+static char *layer_path(const char *dir, const pt_graph *graph, int node)
+{
+    char *name = pt_weights_file_name(graph, node);
+    char *path = name ? pt_text_format("%s/%s", dir, name) : NULL;
+    free(name);
     return path;
 }
 
@@ -123,7 +132,7 @@ static pt_status save_layer(pt_weights *weights, const tensor_kind kinds[KINDS],
         }
     if (n == 0)
         goto out;
-    path = layer_path(dir, node, graph->nodes[node].name);
+    path = layer_path(dir, graph, node);
     status = path ? pt_safetensors_write(path, tensors, n, NULL, /*n_metadata=*/0, err)
                   : pt_fail(err, PT_ENOMEM, "no memory for a path");
 out:
@@ -150,13 +159,12 @@ static int is_layer_file(const struct dirent *entry)
     return strncmp(entry->d_name, "layer-", 6) == 0 && is_safetensors(entry);
 }
 
-static bool is_ours(const char *dir, const char *name, const pt_graph *graph)
+static bool is_ours(const char *name, const pt_graph *graph)
 {
     int node = atoi(name + 6);
-    char *path =
-        node >= 0 && node < graph->n_nodes ? layer_path(dir, node, graph->nodes[node].name) : NULL;
-    bool ours = path && strcmp(path + strlen(dir) + 1, name) == 0;
-    free(path);
+    char *own = node >= 0 && node < graph->n_nodes ? pt_weights_file_name(graph, node) : NULL;
+    bool ours = own && strcmp(own, name) == 0;
+    free(own);
     return ours;
 }
 
@@ -167,7 +175,7 @@ static pt_status refuse_strangers(const char *dir, const pt_graph *graph, pt_err
     int n = scandir(dir, &entries, is_layer_file, alphasort);
     pt_status status = PT_OK;
     for (int i = 0; i < n; i++) {
-        if (status == PT_OK && !is_ours(dir, entries[i]->d_name, graph))
+        if (status == PT_OK && !is_ours(entries[i]->d_name, graph))
             status = pt_fail(err, PT_EINPUT,
                              "--save %s: it holds %s, which is not of this model; give an empty "
                              "directory",
@@ -183,27 +191,11 @@ pt_status pt_weights_make_dir(const char *dir, const pt_graph *graph, pt_error *
     struct stat st;
     if (!*dir)
         return pt_fail(err, PT_EINPUT, "--save: write the name of a directory");
-    char *path = strdup(dir);
-    if (!path)
-        return pt_fail(err, PT_ENOMEM, "no memory for a path");
-    pt_status status = PT_OK;
-    for (char *c = path + 1; status == PT_OK; c++) {
-        if (*c && *c != '/')
-            continue;
-        char was = *c;
-        *c = 0;
-        if (mkdir(path, 0777) != 0 && errno != EEXIST)
-            status =
-                pt_fail(err, PT_EINPUT, "cannot make the directory %s: %s", path, strerror(errno));
-        *c = was;
-        if (!was)
-            break;
-    }
+    pt_status status = pt_file_make_folders(dir, err);
     if (status == PT_OK && stat(dir, &st) == 0 && !S_ISDIR(st.st_mode))
         status = pt_fail(err, PT_EINPUT, "--save %s: it is a file; give a directory", dir);
     if (status == PT_OK && access(dir, W_OK | X_OK) != 0)
         status = pt_fail(err, PT_EINPUT, "cannot write into %s: %s", dir, strerror(errno));
-    free(path);
     return status == PT_OK ? refuse_strangers(dir, graph, err) : status;
 }
 
@@ -282,8 +274,8 @@ static pt_status find(const opened *o, const char *path, const char *name,
     return PT_OK;
 }
 
-static pt_status check_shape(const pt_st_tensor *got, const pt_flat_tensor *want, const char *path,
-                             pt_error *err)
+pt_status pt_weights_check_shape(const pt_st_tensor *got, const pt_flat_tensor *want,
+                                 const char *path, pt_error *err)
 {
     bool equal = got->dtype == PT_F32 && got->ndim == want->shape.ndim;
     for (int d = 0; equal && d < got->ndim; d++)
@@ -334,7 +326,7 @@ static pt_status load_tensor(const opened *o, pt_weights *weights, const tensor_
             pt_fail(err, PT_EINPUT, "%s has no tensor %s; is it of another model?", path, name);
         goto out;
     }
-    PT_GOTO(status, check_shape(got, &kind->tensors[i], path, err));
+    PT_GOTO(status, pt_weights_check_shape(got, &kind->tensors[i], path, err));
     PT_GOTO(status, kind->set(weights, i, got->data, err));
     report->loaded++;
 out:

@@ -142,6 +142,8 @@ class Memory(unittest.TestCase):
             {"steps": 6, "sync_epochs": 1},
             {"steps": 6, "sync_epochs": 1, "stash": True},
             {"gap_every": 2},
+            {"checkpoint": self.folder / "ck", "every": 1},
+            {"checkpoint": self.folder / "ck-gap", "gap_aware": True, "optimizer": "nesterov"},
         )
         for options in cases:
             with self.subTest(**options):

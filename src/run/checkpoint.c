@@ -1,0 +1,374 @@
+/* Taking checkpoints: rank 0's word, the copy, the thread, the reports, the commit. */
+#include "checkpoint.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint_image.h"
+#include "checkpoint_manifest.h"
+#include "checkpoint_store.h"
+#include "checkpoint_writer.h"
+#include "pipetrain/clock.h"
+#include "pipetrain/log.h"
+#include "reporter.h"
+
+/* What rank 0 says of a step as it begins. */
+typedef enum word { GO_ON, CHECKPOINT } word;
+
+/* Where the present checkpoint is. Ranks but 0 are done when they have reported. */
+typedef enum phase { IDLE, WRITING, REPORTING, GATHERING, COMMITTING } phase;
+
+enum { REPORT_TEXT = 512, LAST = -1 };
+static const int64_t PAUSE_NS = 50000; /* between looks while a checkpoint is waited for */
+
+/* One file that a rank has written; or, with the node LAST, that it has done what it can. */
+typedef struct report {
+    int64_t node;
+    uint64_t bytes;
+    uint32_t crc;
+    int32_t status;
+    pt_pass_result sums; /* LAST; those of the last rank count */
+    char text[REPORT_TEXT];
+} report;
+
+struct pt_checkpoint {
+    pt_run *run;
+    const char *dir;
+    pt_image *image;
+    pt_writer *writer;
+    pt_mail *mail; /* NULL: one rank */
+    int64_t every_steps, every_ns;
+    int64_t taken_ns; /* when the last one was, or the run began */
+    word word;        /* of the step that began last */
+    phase phase;
+    int64_t step;
+    pt_pass_result sums;
+    double best_accuracy;
+    uint32_t *crcs; /* of this rank's files */
+    int posted;     /* reports that have left */
+    report last;    /* this rank's */
+    /* rank 0 */
+    json_t *manifest;
+    char **names;        /* of each node's file, or NULL */
+    report *found;       /* of each node: bytes 0 where none came */
+    pt_store_file *list; /* the same, without holes … */
+    int n_list;          /* … and how many */
+    int heard;           /* ranks that have done what they can */
+    report failed;       /* of the first that failed; status PT_OK: none */
+    bool committed;
+};
+
+static bool is_root(const pt_checkpoint *c)
+{
+    return c->run->rank == 0;
+}
+
+/* ---- life -------------------------------------------------------------------------------------
+ */
+
+pt_status pt_checkpoint_predict_bytes(const pt_run *run, size_t *ret_bytes, pt_error *err)
+{
+    pt_image *image = NULL;
+    *ret_bytes = 0;
+    if (!run->settings->checkpoint || run->backend->row->on_device)
+        return PT_OK;
+    PT_TRY(pt_image_new(run, &image, err));
+    *ret_bytes = pt_image_bytes(image);
+    pt_image_free(image);
+    return PT_OK;
+}
+
+static pt_status allocate_root(pt_checkpoint *c, pt_error *err)
+{
+    const pt_graph *graph = &c->run->partition->graph;
+    size_t nodes = (size_t)graph->n_nodes;
+    c->manifest = pt_manifest_new(c->run);
+    c->names = calloc(nodes, sizeof *c->names);
+    c->found = calloc(nodes, sizeof *c->found);
+    c->list = calloc(nodes, sizeof *c->list);
+    bool ok = c->manifest && c->names && c->found && c->list;
+    for (int i = 0; ok && i < graph->n_nodes; i++)
+        ok = (c->names[i] = pt_weights_file_name(graph, i)) != NULL;
+    return ok ? PT_OK : pt_fail(err, PT_ENOMEM, "no memory for checkpoints");
+}
+
+static pt_status open_parts(pt_checkpoint *c, pt_error *err)
+{
+    double seconds = 0;
+    PT_TRY(pt_config_every(c->run->settings, &c->every_steps, &seconds, err));
+    c->every_ns = (int64_t)(seconds * 1e9);
+    PT_TRY(pt_image_new(c->run, &c->image, err));
+    PT_TRY(pt_image_allocate(c->image, err));
+    c->crcs = calloc((size_t)pt_image_count(c->image) + 1, sizeof *c->crcs);
+    if (!c->crcs)
+        return pt_fail(err, PT_ENOMEM, "no memory for checkpoints");
+    if (is_root(c))
+        PT_TRY(allocate_root(c, err));
+    return pt_writer_new(&c->writer, err);
+}
+
+pt_status pt_checkpoint_open(pt_run *run, pt_error *err)
+{
+    const pt_settings *s = run->settings;
+    if (!s->checkpoint || s->infer)
+        return PT_OK;
+    pt_checkpoint *c = calloc(1, sizeof *c);
+    if (!c)
+        return pt_fail(err, PT_ENOMEM, "no memory for checkpoints");
+    c->run = run;
+    c->dir = s->checkpoint;
+    run->checkpoint = c;
+    return open_parts(c, err);
+}
+
+pt_status pt_checkpoint_join(pt_run *run, pt_error *err)
+{
+    if (!run->checkpoint || run->stages == 1)
+        return PT_OK;
+    return pt_mail_open(run->world, sizeof(report), &run->checkpoint->mail, err);
+}
+
+void pt_checkpoint_close(pt_checkpoint *c)
+{
+    if (!c)
+        return;
+    pt_writer_free(c->writer);
+    pt_mail_close(c->mail);
+    pt_image_free(c->image);
+    json_decref(c->manifest);
+    for (int i = 0; c->names && i < c->run->partition->graph.n_nodes; i++)
+        free(c->names[i]);
+    free(c->names);
+    free(c->found);
+    free(c->list);
+    free(c->crcs);
+    free(c);
+}
+
+/* ---- rank 0's word ----------------------------------------------------------------------------
+ */
+
+static bool is_due(const pt_checkpoint *c, int64_t step)
+{
+    if (step == c->run->total_steps)
+        return true;
+    if (c->every_steps > 0)
+        return step % c->every_steps == 0;
+    if (c->every_ns > 0)
+        return pt_clock_ns() - c->taken_ns >= c->every_ns;
+    return step % c->run->steps_per_epoch == 0;
+}
+
+pt_status pt_checkpoint_step_begins(pt_checkpoint *c, int64_t step, bool *ret_last, pt_error *err)
+{
+    int32_t said = GO_ON;
+    if (c->taken_ns == 0)
+        c->taken_ns = pt_clock_ns();
+    if (is_root(c) && is_due(c, step))
+        said = CHECKPOINT;
+    PT_TRY(
+        pt_world_broadcast(c->run->world, PT_FOR_CHECKPOINT, /*root=*/0, &said, sizeof said, err));
+    c->word = (word)said;
+    *ret_last = c->word != GO_ON;
+    return PT_OK;
+}
+
+/* ---- jobs of the thread -----------------------------------------------------------------------
+ */
+
+static pt_status write_layers(void *context, pt_error *err)
+{
+    pt_checkpoint *c = context;
+    for (int i = 0; i < pt_image_count(c->image); i++) {
+        pt_image_file file = pt_image_at(c->image, i);
+        c->crcs[i] = pt_store_checksum(0, file.data, file.bytes);
+        PT_TRY(pt_store_write(c->dir, c->step, file.name, file.data, file.bytes, err));
+    }
+    return pt_image_count(c->image) > 0 ? pt_store_sync(c->dir, c->step, err) : PT_OK;
+}
+
+static pt_status commit(void *context, pt_error *err)
+{
+    pt_checkpoint *c = context;
+    return pt_store_commit(c->dir, c->step, c->manifest, c->list, c->n_list,
+                           (int)c->run->settings->keep, &c->committed, err);
+}
+
+static pt_status give_up(void *context, pt_error *err)
+{
+    pt_checkpoint *c = context;
+    pt_error ignored = {PT_OK, ""};
+    (void)pt_store_remove(c->dir, c->step, &ignored);
+    return pt_fail(err, (pt_status)c->failed.status, "%s", c->failed.text);
+}
+
+/* ---- reports ----------------------------------------------------------------------------------
+ */
+
+static report report_at(const pt_checkpoint *c, int i)
+{
+    if (i == pt_image_count(c->image))
+        return c->last;
+    pt_image_file file = pt_image_at(c->image, i);
+    return (report){.node = file.node, .bytes = file.bytes, .crc = c->crcs[i]};
+}
+
+static void hear(pt_checkpoint *c, int sender, const report *r)
+{
+    if (r->node != LAST) {
+        c->found[r->node] = *r;
+        return;
+    }
+    c->heard++;
+    if (sender == c->run->stages - 1)
+        c->sums = r->sums;
+    if (r->status == PT_OK || c->failed.status != PT_OK)
+        return;
+    c->failed = *r;
+    if (c->run->stages > 1)
+        snprintf(c->failed.text, sizeof c->failed.text, "rank %d: %.*s", sender, REPORT_TEXT - 32,
+                 r->text);
+}
+
+static void take_mail(pt_checkpoint *c)
+{
+    report r;
+    int sender = 0;
+    while (is_root(c) && c->mail && pt_mail_take(c->mail, &r, &sender))
+        hear(c, sender, &r);
+}
+
+/* A rank that failed names no files. True when all has left. */
+static bool has_reported(pt_checkpoint *c)
+{
+    int n = pt_image_count(c->image);
+    if (c->last.status != PT_OK && c->posted < n)
+        c->posted = n;
+    for (; c->posted <= n; c->posted++) {
+        report r = report_at(c, c->posted);
+        if (is_root(c))
+            hear(c, /*sender=*/0, &r);
+        else if (!pt_mail_post(c->mail, &r))
+            return false;
+    }
+    return true;
+}
+
+static pt_status begin_commit(pt_checkpoint *c, pt_error *err)
+{
+    c->phase = COMMITTING;
+    if (c->failed.status != PT_OK) {
+        pt_writer_start(c->writer, give_up, c);
+        return PT_OK;
+    }
+    c->n_list = 0;
+    for (int i = 0; i < c->run->partition->graph.n_nodes; i++)
+        if (c->found[i].bytes > 0)
+            c->list[c->n_list++] = (pt_store_file){c->names[i], c->found[i].bytes, c->found[i].crc};
+    PT_TRY(pt_manifest_set(c->manifest, c->run, c->step, &c->sums, c->best_accuracy, err));
+    pt_writer_start(c->writer, commit, c);
+    return PT_OK;
+}
+
+static pt_status tell(pt_checkpoint *c, pt_status status, const pt_error *why, pt_error *err)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < c->n_list; i++)
+        bytes += c->list[i].bytes;
+    if (!c->committed)
+        pt_log(PT_LOG_WARNING, "no checkpoint of step %lld: %s", (long long)c->step, why->text);
+    else if (status != PT_OK)
+        pt_log(PT_LOG_WARNING, "the checkpoint of step %lld is there, but %s", (long long)c->step,
+               why->text);
+    double seconds = (double)(pt_clock_ns() - c->taken_ns) / 1e9;
+    return pt_reporter_checkpoint(c->run->reporter, c->step, c->committed, c->n_list, bytes,
+                                  seconds, err);
+}
+
+/* ---- from phase to phase ----------------------------------------------------------------------
+ */
+
+pt_status pt_checkpoint_between(pt_checkpoint *c, pt_error *err)
+{
+    pt_error why;
+    pt_status status = PT_OK;
+    if (c->phase == IDLE)
+        return PT_OK;
+    take_mail(c);
+    switch (c->phase) {
+    case IDLE:
+        break;
+    case WRITING:
+        if (!pt_writer_is_done(c->writer, &status, &why))
+            break;
+        c->last = (report){.node = LAST, .status = status, .sums = c->sums};
+        snprintf(c->last.text, sizeof c->last.text, "%.*s", REPORT_TEXT - 1, why.text);
+        c->phase = REPORTING;
+        break;
+    case REPORTING:
+        if (has_reported(c))
+            c->phase = is_root(c) ? GATHERING : IDLE;
+        break;
+    case GATHERING:
+        return c->heard == c->run->stages ? begin_commit(c, err) : PT_OK;
+    case COMMITTING:
+        if (!pt_writer_is_done(c->writer, &status, &why))
+            break;
+        c->phase = IDLE;
+        return tell(c, status, &why, err);
+    }
+    return PT_OK;
+}
+
+/* The steps' records, too, are looked at while a checkpoint is waited for. */
+static pt_status settle(pt_checkpoint *c, pt_error *err)
+{
+    while (c->phase != IDLE) {
+        PT_TRY(pt_reporter_between(c->run->reporter, err));
+        PT_TRY(pt_checkpoint_between(c, err));
+        if (pt_world_is_aborting(c->run->world))
+            return pt_fail(err, PT_EINTERRUPTED, "another rank has failed");
+        if (c->phase != IDLE)
+            pt_clock_sleep_ns(PAUSE_NS);
+    }
+    return PT_OK;
+}
+
+pt_status pt_checkpoint_take(pt_checkpoint *c, int64_t step, const pt_pass_result *sums,
+                             pt_error *err)
+{
+    int32_t go = 0;
+    if (c->word == GO_ON)
+        return PT_OK;
+    c->word = GO_ON;
+    /* Nobody begins before the one before is committed: its reports are not mixed with these. */
+    PT_TRY(settle(c, err));
+    PT_TRY(pt_world_broadcast(c->run->world, PT_FOR_CHECKPOINT, /*root=*/0, &go, sizeof go, err));
+    PT_TRY(pt_image_take(c->image, err));
+    c->taken_ns = pt_clock_ns();
+    c->step = step;
+    c->sums = *sums;
+    c->best_accuracy = pt_reporter_totals(c->run->reporter)->best_accuracy;
+    c->posted = c->heard = c->n_list = 0;
+    c->committed = false;
+    c->failed.status = PT_OK;
+    for (int i = 0; is_root(c) && i < c->run->partition->graph.n_nodes; i++)
+        c->found[i].bytes = 0;
+    c->phase = WRITING;
+    pt_writer_start(c->writer, write_layers, c);
+    return PT_OK;
+}
+
+pt_status pt_checkpoint_finish(pt_checkpoint *c, pt_error *err)
+{
+    PT_TRY(settle(c, err));
+    if (c->mail)
+        PT_TRY(pt_mail_flush(c->mail, err));
+    if (is_root(c) && c->step > 0 && !c->committed)
+        return pt_fail(err, PT_EIO, "the last checkpoint, of step %lld, could not be written",
+                       (long long)c->step);
+    return PT_OK;
+}

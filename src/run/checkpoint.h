@@ -1,0 +1,48 @@
+/* Checkpoints of a run: when they are taken, how they come to disk while training goes on, and how
+ * a run goes on from one.
+ *
+ *   step begins     rank 0 tells all whether it is the last before a checkpoint; it is the first to
+ *                   begin any step, so nobody has gone on when the word comes
+ *   step ends       the pipeline has drained: each rank copies its layers into memory
+ *   …               a thread writes them, while the next steps run
+ *   … between ops   ranks tell rank 0 what they wrote; when all have, its thread commits the step
+ *
+ * One checkpoint is under way at a time: the next one waits for it. Private to src/run. */
+#ifndef PIPETRAIN_RUN_CHECKPOINT_H
+#define PIPETRAIN_RUN_CHECKPOINT_H
+
+#include "pipetrain/run.h"
+
+/* ---- going on: phases of opening --------------------------------------------------------------
+ */
+/* Rank 0 finds the newest good step of --resume, and readies the directory of --checkpoint. */
+pt_status pt_checkpoint_find(pt_run *run, pt_error *err);
+/* Collective: all ranks learn of it. */
+pt_status pt_checkpoint_share(pt_run *run, pt_error *err);
+/* Gives the weights what was found, if anything was. */
+pt_status pt_checkpoint_load(pt_run *run, pt_error *err);
+
+/* ---- taking them ------------------------------------------------------------------------------
+ */
+/* What a copy takes of the backend's memory; 0 without --checkpoint, or where it lies elsewhere. */
+pt_status pt_checkpoint_predict_bytes(const pt_run *run, size_t *ret_bytes, pt_error *err);
+/* Does nothing without --checkpoint. */
+pt_status pt_checkpoint_open(pt_run *run, pt_error *err);
+/* Collective, when all ranks have opened theirs. */
+pt_status pt_checkpoint_join(pt_run *run, pt_error *err);
+void pt_checkpoint_close(pt_checkpoint *checkpoint); /* waits for the thread; NULL is fine */
+
+/* For the engine's hooks. `step`: of the run, counted from 1 as it ends. */
+pt_status pt_checkpoint_step_begins(pt_checkpoint *checkpoint, int64_t step, bool *ret_last,
+                                    pt_error *err);
+pt_status pt_checkpoint_between(pt_checkpoint *checkpoint, pt_error *err);
+
+/* When a pass has ended, `step` steps of the run done: takes a checkpoint if that was why. Waits
+ * for the one before. `sums`: of the epoch so far. Collective. A checkpoint that cannot be written
+ * is a warning; a failure here is the device's, or another rank's. */
+pt_status pt_checkpoint_take(pt_checkpoint *checkpoint, int64_t step, const pt_pass_result *sums,
+                             pt_error *err);
+/* At the end of the run: waits for the last one. PT_EIO on rank 0: that one failed. */
+pt_status pt_checkpoint_finish(pt_checkpoint *checkpoint, pt_error *err);
+
+#endif

@@ -1,0 +1,38 @@
+/* manifest.json: what a checkpoint is of, and where its run stood.
+ *
+ *   format, program, launch          who wrote it
+ *   step, epoch, epoch_step          updates done; and that as a position: the next step to do
+ *   sums, best_accuracy              of the epoch so far, and of the run
+ *   ranks, cuts, settings            how it was trained
+ *   layers, tensors, samples         what of; a run that goes on must have the same
+ *   files                            name, bytes, crc32 of each
+ *   crc32                            of the rest, as compact JSON with sorted keys
+ *
+ * The sampler and all random numbers are functions of the seed and the position. Private to
+ * src/run.
+ */
+#ifndef PIPETRAIN_RUN_CHECKPOINT_MANIFEST_H
+#define PIPETRAIN_RUN_CHECKPOINT_MANIFEST_H
+
+#include <jansson.h>
+
+#include "pipetrain/run.h"
+
+#define PT_MANIFEST "manifest.json"
+
+/* Everything that does not change while the run goes on. NULL when memory ran out. */
+json_t *pt_manifest_new(const pt_run *run);
+/* Where it stands: best_accuracy NAN where nothing was evaluated. */
+pt_status pt_manifest_set(json_t *manifest, const pt_run *run, int64_t step,
+                          const pt_pass_result *sums, double best_accuracy, pt_error *err);
+
+/* The text with its checksum; free() it. */
+pt_status pt_manifest_print(json_t *manifest, char **ret_text, pt_error *err);
+/* PT_EINPUT: no manifest, or not what was written. */
+pt_status pt_manifest_parse(const char *text, size_t bytes, json_t **ret_manifest, pt_error *err);
+
+/* PT_EINPUT names both sides where the run is not the same one. Says what else has changed. */
+pt_status pt_manifest_fits(const json_t *manifest, const pt_run *run, pt_error *err);
+pt_status pt_manifest_get(const json_t *manifest, pt_resumed *ret_resumed, pt_error *err);
+
+#endif

@@ -1,0 +1,172 @@
+/* Looking through a directory of checkpoints, and at every byte of a step. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <zlib.h>
+
+#include "checkpoint_manifest.h"
+#include "checkpoint_store.h"
+#include "pipetrain/text.h"
+
+enum { CHUNK = 1 << 18 }; /* bytes read at a time */
+
+static const char PREFIX[] = "step-";
+
+uint32_t pt_store_checksum(uint32_t crc, const void *data, size_t bytes)
+{
+    return (uint32_t)crc32_z(crc, data, bytes);
+}
+
+char *pt_store_path(const char *dir, int64_t step, const char *file)
+{
+    return pt_text_format("%s/%s%06" PRId64 "%s%s", dir, PREFIX, step, file ? "/" : "",
+                          file ? file : "");
+}
+
+/* ---- steps ------------------------------------------------------------------------------------
+ */
+
+/* -1: it is no step's name. */
+static int64_t step_of(const char *name)
+{
+    const size_t prefix = sizeof PREFIX - 1;
+    const char *digits = name + prefix;
+    size_t n = strncmp(name, PREFIX, prefix) == 0 ? strspn(digits, "0123456789") : 0;
+    return n >= 6 && n <= 18 && !digits[n] ? strtoll(digits, NULL, 10) : -1;
+}
+
+static int is_step(const struct dirent *entry)
+{
+    return step_of(entry->d_name) >= 0;
+}
+
+static int newest_first(const void *left, const void *right)
+{
+    int64_t a = *(const int64_t *)left, b = *(const int64_t *)right;
+    return a < b ? 1 : a > b ? -1 : 0;
+}
+
+pt_status pt_store_list(const char *dir, int64_t **ret_steps, int *ret_n, pt_error *err)
+{
+    struct dirent **entries = NULL;
+    int n = scandir(dir, &entries, is_step, NULL);
+    if (n < 0 && errno != ENOENT)
+        return pt_fail(err, PT_EINPUT, "cannot read the directory %s: %s", dir, strerror(errno));
+    n = n < 0 ? 0 : n;
+    int64_t *steps = calloc((size_t)n + 1, sizeof *steps);
+    for (int i = 0; i < n; i++) {
+        if (steps)
+            steps[i] = step_of(entries[i]->d_name);
+        free(entries[i]);
+    }
+    free(entries);
+    if (!steps)
+        return pt_fail(err, PT_ENOMEM, "no memory for a list of steps");
+    qsort(steps, (size_t)n, sizeof *steps, newest_first);
+    *ret_steps = steps;
+    *ret_n = n;
+    return PT_OK;
+}
+
+bool pt_store_is_committed(const char *dir, int64_t step)
+{
+    char *path = pt_store_path(dir, step, PT_MANIFEST);
+    bool there = path && access(path, F_OK) == 0;
+    free(path);
+    return there;
+}
+
+/* ---- bytes ------------------------------------------------------------------------------------
+ */
+
+static pt_status sum_up(int fd, uint64_t *ret_bytes, uint32_t *ret_crc, pt_error *err)
+{
+    uint64_t bytes = 0;
+    uint32_t crc = 0;
+    ssize_t got = 0;
+    char *chunk = malloc(CHUNK);
+    if (!chunk)
+        return pt_fail(err, PT_ENOMEM, "no memory to read a checkpoint");
+    while ((got = read(fd, chunk, CHUNK)) > 0 || (got < 0 && errno == EINTR)) {
+        if (got < 0)
+            continue;
+        crc = pt_store_checksum(crc, chunk, (size_t)got);
+        bytes += (uint64_t)got;
+    }
+    int reason = errno;
+    free(chunk);
+    if (got < 0)
+        return pt_fail(err, PT_EINPUT, "cannot be read: %s", strerror(reason));
+    *ret_bytes = bytes;
+    *ret_crc = crc;
+    return PT_OK;
+}
+
+static pt_status check_file(const char *path, uint64_t bytes, uint32_t crc, pt_error *err)
+{
+    uint64_t found = 0;
+    uint32_t sum = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return pt_fail(err, PT_EINPUT, "%s: cannot be opened: %s", path, strerror(errno));
+    pt_status status = sum_up(fd, &found, &sum, err);
+    close(fd);
+    if (status == PT_OK && found != bytes)
+        status = pt_fail(err, PT_EINPUT, "holds %" PRIu64 " bytes, %" PRIu64 " were written", found,
+                         bytes);
+    if (status == PT_OK && sum != crc)
+        status = pt_fail(
+            err, PT_EINPUT,
+            "its bytes have the checksum %08" PRIx32 ", %08" PRIx32 " was written down", sum, crc);
+    return status == PT_OK ? PT_OK : pt_fail_within(err, "%s", path);
+}
+
+static pt_status check_files(const char *dir, int64_t step, const json_t *manifest, pt_error *err)
+{
+    size_t i;
+    json_t *file;
+    json_array_foreach(json_object_get(manifest, "files"), i, file)
+    {
+        const char *name = json_string_value(json_object_get(file, "name"));
+        json_t *bytes = json_object_get(file, "bytes"), *crc = json_object_get(file, "crc32");
+        if (!name || strchr(name, '/') || !json_is_integer(bytes) || !json_is_integer(crc))
+            return pt_fail(err, PT_EINPUT, "its list of files is not right");
+        char *path = pt_store_path(dir, step, name);
+        if (!path)
+            return pt_fail(err, PT_ENOMEM, "no memory for a path");
+        pt_status status = check_file(path, (uint64_t)json_integer_value(bytes),
+                                      (uint32_t)json_integer_value(crc), err);
+        free(path);
+        PT_TRY(status);
+    }
+    return PT_OK;
+}
+
+pt_status pt_store_read(const char *dir, int64_t step, json_t **ret_manifest, pt_error *err)
+{
+    char *path = pt_store_path(dir, step, PT_MANIFEST), *text = NULL;
+    size_t bytes = 0;
+    json_t *manifest = NULL;
+    if (!path)
+        return pt_fail(err, PT_ENOMEM, "no memory for a path");
+    pt_status status = pt_text_read_file(path, &text, &bytes, err);
+    if (status == PT_OK) {
+        status = pt_manifest_parse(text, bytes, &manifest, err);
+        if (status != PT_OK)
+            pt_fail_within(err, "%s", path);
+    }
+    if (status == PT_OK)
+        status = check_files(dir, step, manifest, err);
+    free(text);
+    free(path);
+    if (status == PT_OK)
+        *ret_manifest = manifest;
+    else
+        json_decref(manifest);
+    return status;
+}

@@ -1,0 +1,33 @@
+/* How often: --every. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pipetrain/settings.h"
+
+static const double MOST_STEPS = 1e15, MOST_SECONDS = 1e9;
+
+pt_status pt_config_every(const pt_settings *s, int64_t *ret_steps, double *ret_seconds,
+                          pt_error *err)
+{
+    *ret_steps = 0;
+    *ret_seconds = 0;
+    if (!s->every)
+        return PT_OK;
+    char *end = NULL;
+    errno = 0;
+    double value = strtod(s->every, &end);
+    bool number = end != s->every && errno == 0 && value > 0;
+    if (number && strcmp(end, "s") == 0 && value <= MOST_SECONDS) {
+        *ret_seconds = value;
+        return PT_OK;
+    }
+    if (!number || *end || value > MOST_STEPS || value != floor(value))
+        return pt_fail(err, PT_EINPUT,
+                       "--every \"%s\": write a number of steps, such as 500, or of seconds, such "
+                       "as 60s",
+                       s->every);
+    *ret_steps = (int64_t)value;
+    return PT_OK;
+}
