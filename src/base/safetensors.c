@@ -149,8 +149,9 @@ static pt_status check_metadata(const json_t *metadata, pt_error *err)
     char name[NAME_TEXT];
     if (!json_is_object(metadata))
         return pt_fail(err, PT_EINPUT, "%s is not an object of texts", METADATA);
-    json_object_foreach((json_t *)metadata, key, value) if (!json_is_string(value)) return pt_fail(
-        err, PT_EINPUT, "%s: \"%s\" is not a text", METADATA, shown(key, name));
+    json_object_foreach ((json_t *)metadata, key, value)
+        if (!json_is_string(value))
+            return pt_fail(err, PT_EINPUT, "%s: \"%s\" is not a text", METADATA, shown(key, name));
     return PT_OK;
 }
 
@@ -241,8 +242,7 @@ static pt_status read_entries(pt_safetensors *file, pt_error *err)
         return pt_fail(err, PT_ENOMEM, "no memory for a list of %zu tensors", n);
     const char *key;
     json_t *value;
-    json_object_foreach(file->header, key, value)
-    {
+    json_object_foreach (file->header, key, value) {
         if (strcmp(key, METADATA) == 0) {
             PT_TRY(check_metadata(value, err));
             continue;

@@ -35,14 +35,12 @@ static pt_status compare_tensors(const json_t *there, const json_t *here, pt_err
 {
     const char *name;
     json_t *shape;
-    json_object_foreach((json_t *)here, name,
-                        shape) if (!json_equal(json_object_get(there, name),
-                                               shape)) return refuse(name,
-                                                                     json_object_get(there, name),
-                                                                     shape, err);
-    json_object_foreach((json_t *)there, name,
-                        shape) if (!json_object_get(here, name)) return refuse(name, shape, NULL,
-                                                                               err);
+    json_object_foreach ((json_t *)here, name, shape)
+        if (!json_equal(json_object_get(there, name), shape))
+            return refuse(name, json_object_get(there, name), shape, err);
+    json_object_foreach ((json_t *)there, name, shape)
+        if (!json_object_get(here, name))
+            return refuse(name, shape, NULL, err);
     return PT_OK;
 }
 

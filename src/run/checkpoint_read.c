@@ -130,8 +130,7 @@ static pt_status check_files(const char *dir, int64_t step, const json_t *manife
 {
     size_t i;
     json_t *file;
-    json_array_foreach(json_object_get(manifest, "files"), i, file)
-    {
+    json_array_foreach (json_object_get(manifest, "files"), i, file) {
         const char *name = json_string_value(json_object_get(file, "name"));
         json_t *bytes = json_object_get(file, "bytes"), *crc = json_object_get(file, "crc32");
         if (!name || strchr(name, '/') || !json_is_integer(bytes) || !json_is_integer(crc))
