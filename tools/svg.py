@@ -31,6 +31,7 @@ text { font-family: system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif; font-size:
 .s4 { color: #b03060 } .s5 { color: #6b7a1f } .s6 { color: #1f7f8c } .s7 { color: #8a5a2b }
 .s8 { color: #4f5fc4 } .s9 { color: #b8860b } .s10 { color: #5c6670 } .s11 { color: #d6467c }
 .curve { stroke: currentColor; stroke-width: 2; stroke-linejoin: round; fill: none }
+.base { color: #24292f; stroke-width: 3 }
 .band { fill: currentColor; opacity: .14; stroke: none } .key { fill: currentColor }
 .dashed { stroke-dasharray: 6 4 } .dotted { stroke-dasharray: 2 3 }
 @media (prefers-color-scheme: dark) {
@@ -41,6 +42,7 @@ text { font-family: system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif; font-size:
 .s0 { color: #62a6ec } .s1 { color: #f0883e } .s2 { color: #57c08a } .s3 { color: #b48ae0 }
 .s4 { color: #ef6f9c } .s5 { color: #b5c457 } .s6 { color: #4fc3d1 } .s7 { color: #d0a070 }
 .s8 { color: #98a5f5 } .s9 { color: #e6c04d } .s10 { color: #a9b4bf } .s11 { color: #f7a1c4 }
+.base { color: #e6edf3 }
 }
 """
 
