@@ -55,6 +55,7 @@ typedef struct pt_run {
     const pt_partition *partition;
     FILE *console; /* rank 0's */
     const volatile int *stop;
+    const volatile int *halt; /* or NULL; see pt_run_halt_by */
 
     int stages, rank; /* how many ranks there are, and which one this is */
     int chunks;       /* blocks of layers on each rank */
@@ -70,6 +71,7 @@ typedef struct pt_run {
     int64_t steps_per_epoch, total_steps, epochs;
     int64_t epoch; /* that is trained now */
     pt_resumed resumed;
+    bool halted;    /* training ended because of `halt` */
     int64_t launch; /* with --checkpoint: how many runs have written there, this one included */
     pt_lr_spec lr;
     pt_augmentation augmentation;
@@ -101,8 +103,13 @@ pt_status pt_run_open_alone(const pt_config *config, const pt_partition *partiti
                             int rank, pt_run **ret_run, pt_error *err);
 void pt_run_close(pt_run *run); /* NULL is fine */
 
-/* Trains, evaluates, saves, writes the files that were asked for. A failure is this rank's own: the
- * others must be ended (pt_world_abort). */
+/* A flag that, once set, makes a run with --checkpoint take one at the end of the step that begins
+ * next, and end there. Rank 0's counts. Set by a signal handler. */
+void pt_run_halt_by(pt_run *run, const volatile int *halt);
+
+/* Trains, evaluates, saves, writes the files that were asked for. PT_ESTOPPED: ended by the flag
+ * above, on all ranks alike, in an orderly way. Any other failure is this rank's own: the others
+ * must be ended (pt_world_abort). */
 pt_status pt_run_train(pt_run *run, pt_error *err);
 
 /* --schedule-out, if it was asked for: the lists of the run's longest span. */

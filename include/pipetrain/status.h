@@ -14,7 +14,8 @@ typedef enum pt_status {
     PT_EBACKEND,     /* a compute library refused or failed */
     PT_ECOMM,        /* a message could not be sent or received */
     PT_EINTERRUPTED, /* SIGINT or SIGTERM arrived: exit code 130 */
-    PT_EINTERNAL     /* a check of our own failed: please report */
+    PT_ESTOPPED, /* no failure: ended on request with a checkpoint to go on from, exit code 75 */
+    PT_EINTERNAL /* a check of our own failed: please report */
 } pt_status;
 
 enum { PT_ERROR_TEXT = 4096 }; /* bytes: a refused schedule brings its grid along */
@@ -34,7 +35,7 @@ pt_status pt_fail(pt_error *err, pt_status code, const char *format, ...)
 pt_status pt_fail_within(pt_error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* The process exit code that belongs to a status: 0, 1, 2 or 130. */
+/* The process exit code that belongs to a status: 0, 1, 2, 75 or 130. */
 int pt_status_exit_code(pt_status status);
 
 /* For functions that own nothing: hand a failure on at once. Others use `goto out`. */

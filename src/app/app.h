@@ -11,6 +11,12 @@
  * signal, or a second without anyone looking, ends the process. */
 const volatile int *pt_app_stop_flag(void);
 void pt_app_catch_signals(void);
+/* SIGUSR1 sets this flag: take a checkpoint, then end. To be caught before MPI starts: nobody
+ * should lose a run by asking early. */
+const volatile int *pt_app_halt_flag(void);
+void pt_app_catch_halt(void);
+/* This run keeps nothing to go on from: the signal, if it came or comes, is a warning. */
+void pt_app_ignore_halt(void);
 /* The reason has been told. The ranks that are gone make mpirun end this one too, and where closing
  * takes longer than SIGALRM waits, "interrupted" would be a second reason. */
 void pt_app_has_spoken(void);

@@ -53,6 +53,7 @@ static pt_status run_command(pt_world *world, const pt_config *config,
 {
     pt_run *run = NULL;
     PT_TRY(pt_run_open(world, config, partition, stdout, pt_app_stop_flag(), &run, err));
+    pt_run_halt_by(run, pt_app_halt_flag());
     const char *plan_out = config->settings.plan_out;
     pt_status status = PT_OK;
     if (plan_out && run->rank == 0)
@@ -62,7 +63,7 @@ static pt_status run_command(pt_world *world, const pt_config *config,
     status = pt_world_agree(world, status, err, NULL);
     if (status == PT_OK) {
         status = command(run, err);
-        if (status != PT_OK)
+        if (status != PT_OK && status != PT_ESTOPPED)
             status = end_all(world, run, status, err);
     }
     pt_run_close(run);

@@ -29,6 +29,12 @@ static command choose(const pt_settings *settings)
     return commands[i].run;
 }
 
+/* Can SIGUSR1 have what it asks for? */
+static bool keeps(const pt_settings *settings)
+{
+    return settings->checkpoint && choose(settings) == pt_app_train;
+}
+
 static pt_status work(pt_world *world, pt_config *config, const char *path, pt_error *err)
 {
     pt_partition *partition = NULL;
@@ -38,6 +44,8 @@ static pt_status work(pt_world *world, pt_config *config, const char *path, pt_e
     PT_GOTO(status, pt_config_apply(config, partition, err));
     PT_GOTO(status, pt_app_read_lists(world, config, err));
     PT_GOTO(status, pt_config_settle(config, err));
+    if (!keeps(&config->settings))
+        pt_app_ignore_halt();
     status = choose(&config->settings)(world, config, partition, text, err);
 out:
     pt_partition_free(partition);
@@ -65,6 +73,7 @@ static pt_status with_world(int argc, char **argv, pt_config *config, const char
                             pt_error *err)
 {
     pt_world *world = NULL;
+    pt_app_catch_halt();
     pt_backend_choose_device(config->settings.backend, pt_world_likely_local_rank());
     pt_status opened = pt_world_open(&argc, &argv, &world, err);
     if (opened != PT_OK && pt_world_is_first_process())
@@ -78,7 +87,7 @@ static pt_status with_world(int argc, char **argv, pt_config *config, const char
         pt_app_leave(world, "before training");
     if (status != PT_OK && rank == 0) {
         pt_log_init(PT_LOG_INFO, /*rank=*/-1); /* it is everybody's message */
-        pt_log(PT_LOG_ERROR, "%s", err->text);
+        pt_log(status == PT_ESTOPPED ? PT_LOG_INFO : PT_LOG_ERROR, "%s", err->text);
         pt_app_has_spoken();
     }
     pt_world_close(world);

@@ -1,6 +1,11 @@
-/* Ctrl-C. The handler only sets a flag: the loop that sees it reports and leaves in order. If
- * nobody sees it within a second (an op that takes very long, a system call that hangs), SIGALRM
- * ends the process, so that all ranks are gone within two seconds whatever they were doing. */
+/* Ctrl-C and SIGUSR1. The handlers only set flags.
+ *
+ * Ctrl-C: the loop that sees the flag reports and leaves in order. If nobody sees it within a
+ * second (an op that takes very long, a system call that hangs), SIGALRM ends the process, so that
+ * all ranks are gone within two seconds whatever they were doing.
+ *
+ * SIGUSR1: batch systems send it a while before a time limit. Rank 0's training loop looks at the
+ * beginning of each step; see pt_run_halt_by. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +16,8 @@
 #include "pipetrain/log.h"
 
 static volatile int stop;
+static volatile int halt;
+static volatile int ignores_halt;
 static volatile int speaks; /* this process is the one that says so */
 
 enum { PATIENCE_S = 1, EXIT_INTERRUPTED = 130 };
@@ -56,17 +63,55 @@ static void ask_to_stop(int signal_number)
     alarm(PATIENCE_S);
 }
 
-static void handle(int signal_number, void (*handler)(int))
+/* Once, and by what POSIX allows inside a handler. */
+static void say_ignored(void)
+{
+    static const char said[] =
+        "warning: SIGUSR1 asks for a checkpoint and the end, but only training "
+        "with --checkpoint DIR keeps something to go on from: ignored\n";
+    static volatile int once;
+    if (speaks && !once && write(STDERR_FILENO, said, sizeof said - 1) > 0)
+        once = 1;
+}
+
+static void ask_to_halt(int signal_number)
+{
+    halt = signal_number;
+    if (ignores_halt)
+        say_ignored();
+}
+
+static void handle_with(int signal_number, void (*handler)(int), int flags)
 {
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = handler;
+    action.sa_flags = flags;
     sigaction(signal_number, &action, NULL);
+}
+
+static void handle(int signal_number, void (*handler)(int))
+{
+    handle_with(signal_number, handler, /*flags=*/0);
+}
+
+/* What the signal finds the run reading or writing goes on as if nothing had been. */
+void pt_app_catch_halt(void)
+{
+    speaks = pt_world_is_first_process(); /* a handler may not look at the environment */
+    handle_with(SIGUSR1, ask_to_halt, SA_RESTART);
+}
+
+void pt_app_ignore_halt(void)
+{
+    ignores_halt = 1;
+    if (halt)
+        say_ignored();
 }
 
 void pt_app_catch_signals(void)
 {
-    speaks = pt_world_is_first_process(); /* a handler may not look at the environment */
+    pt_app_catch_halt();
     handle(SIGINT, ask_to_stop);
     handle(SIGTERM, ask_to_stop);
     handle(SIGALRM, leave);
@@ -80,4 +125,9 @@ void pt_app_has_spoken(void)
 const volatile int *pt_app_stop_flag(void)
 {
     return &stop;
+}
+
+const volatile int *pt_app_halt_flag(void)
+{
+    return &halt;
 }

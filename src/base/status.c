@@ -73,6 +73,8 @@ int pt_status_exit_code(pt_status status)
         return 2;
     case PT_EINTERRUPTED:
         return 130; /* what a shell reports for a program that SIGINT ended */
+    case PT_ESTOPPED:
+        return 75; /* EX_TEMPFAIL of sysexits.h: run me again */
     case PT_EIO:
     case PT_ENOMEM:
     case PT_EBACKEND:

@@ -16,7 +16,7 @@
 #include "reporter.h"
 
 /* What rank 0 says of a step as it begins. */
-typedef enum word { GO_ON, CHECKPOINT } word;
+typedef enum word { GO_ON, CHECKPOINT, STOP } word;
 
 /* Where the present checkpoint is. Ranks but 0 are done when they have reported. */
 typedef enum phase { IDLE, WRITING, REPORTING, GATHERING, COMMITTING } phase;
@@ -162,13 +162,22 @@ static bool is_due(const pt_checkpoint *c, int64_t step)
     return step % c->run->steps_per_epoch == 0;
 }
 
+/* The last step is followed by the end anyway. */
+static word word_of(const pt_checkpoint *c, int64_t step)
+{
+    const pt_run *run = c->run;
+    if (run->halt && *run->halt && step < run->total_steps)
+        return STOP;
+    return is_due(c, step) ? CHECKPOINT : GO_ON;
+}
+
 pt_status pt_checkpoint_step_begins(pt_checkpoint *c, int64_t step, bool *ret_last, pt_error *err)
 {
     int32_t said = GO_ON;
     if (c->taken_ns == 0)
         c->taken_ns = pt_clock_ns();
-    if (is_root(c) && is_due(c, step))
-        said = CHECKPOINT;
+    if (is_root(c))
+        said = (int32_t)word_of(c, step);
     PT_TRY(
         pt_world_broadcast(c->run->world, PT_FOR_CHECKPOINT, /*root=*/0, &said, sizeof said, err));
     c->word = (word)said;
@@ -337,10 +346,29 @@ static pt_status settle(pt_checkpoint *c, pt_error *err)
     return PT_OK;
 }
 
+/* Rank 0 knows whether the checkpoint is there; all leave with its word. If it is not, rank 0 fails
+ * alone, as with any other failure, and ends the others. */
+static pt_status stop(pt_checkpoint *c, pt_error *err)
+{
+    pt_status status = PT_OK;
+    PT_TRY(settle(c, err));
+    if (is_root(c) && !c->committed)
+        return pt_fail(err, PT_EIO,
+                       "told to stop with a checkpoint, but that of step %lld could not be written",
+                       (long long)c->step);
+    if (is_root(c))
+        status = pt_fail(err, PT_ESTOPPED,
+                         "stopped after step %lld with a checkpoint in %s; run the same command "
+                         "with --resume %s to go on",
+                         (long long)c->step, c->dir, c->dir);
+    return pt_world_agree(c->run->world, status, err, NULL);
+}
+
 pt_status pt_checkpoint_take(pt_checkpoint *c, int64_t step, const pt_pass_result *sums,
                              pt_error *err)
 {
     int32_t go = 0;
+    bool stops = c->word == STOP;
     if (c->word == GO_ON)
         return PT_OK;
     c->word = GO_ON;
@@ -359,7 +387,7 @@ pt_status pt_checkpoint_take(pt_checkpoint *c, int64_t step, const pt_pass_resul
         c->found[i].bytes = 0;
     c->phase = WRITING;
     pt_writer_start(c->writer, write_layers, c);
-    return PT_OK;
+    return stops ? stop(c, err) : PT_OK;
 }
 
 pt_status pt_checkpoint_finish(pt_checkpoint *c, pt_error *err)

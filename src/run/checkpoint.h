@@ -1,8 +1,9 @@
 /* Checkpoints of a run: when they are taken, how they come to disk while training goes on, and how
  * a run goes on from one.
  *
- *   step begins     rank 0 tells all whether it is the last before a checkpoint; it is the first to
- *                   begin any step, so nobody has gone on when the word comes
+ *   step begins     rank 0 tells all whether it is the last before a checkpoint, or before the end
+ *                   that SIGUSR1 asked for; it is the first to begin any step, so nobody has gone
+ *                   on when the word comes
  *   step ends       the pipeline has drained: each rank copies its layers into memory
  *   …               a thread writes them, while the next steps run
  *   … between ops   ranks tell rank 0 what they wrote; when all have, its thread commits the step
@@ -39,7 +40,8 @@ pt_status pt_checkpoint_between(pt_checkpoint *checkpoint, pt_error *err);
 
 /* When a pass has ended, `step` steps of the run done: takes a checkpoint if that was why. Waits
  * for the one before. `sums`: of the epoch so far. Collective. A checkpoint that cannot be written
- * is a warning; a failure here is the device's, or another rank's. */
+ * is a warning; a failure here is the device's, or another rank's. Where the run stops with it: it
+ * is waited for, PT_ESTOPPED on all ranks when it is there, PT_EIO on rank 0 when it is not. */
 pt_status pt_checkpoint_take(pt_checkpoint *checkpoint, int64_t step, const pt_pass_result *sums,
                              pt_error *err);
 /* At the end of the run: waits for the last one. PT_EIO on rank 0: that one failed. */

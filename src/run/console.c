@@ -241,8 +241,9 @@ void pt_console_finish(pt_console *c, const run_totals *totals)
     int64_t own = totals->steps - totals->first_step;
     double train_s = (double)totals->train_ns / 1e9;
     clear_bar(c);
-    fprintf(c->out, "done: %lld steps, %lld epochs in %.1f s of training, %.0f img/s",
-            (long long)totals->steps, (long long)totals->epochs, train_s,
+    fprintf(c->out, "%s: %lld steps, %lld epochs in %.1f s of training, %.0f img/s",
+            c->run->halted ? "stopped" : "done", (long long)totals->steps,
+            (long long)totals->epochs, train_s,
             train_s > 0 ? (double)totals->samples / train_s : 0.0);
     if (c->predicted_epoch_us > 0 && has_an_epoch(c->run) && own > 0)
         fprintf(c->out, " | an epoch took %.1f s, %.1f s were predicted",

@@ -27,6 +27,7 @@ struct pt_reporter {
     int64_t queued, posted; /* … how many there are, and how many have left */
     uint32_t epoch;
     int64_t steps, arrived;   /* rank 0: of this epoch */
+    bool cut;                 /* it ended early */
     pt_pass_result *gathered; /* one per rank, filled on rank 0 … */
     pt_gap_found *gaps;       /* … and of its epoch, with --gap-every */
     size_t *counts;
@@ -179,6 +180,12 @@ void pt_reporter_epoch_begin(pt_reporter *r, uint32_t epoch, int64_t steps)
         pt_console_epoch(r->console, epoch, steps);
 }
 
+void pt_reporter_epoch_cut(pt_reporter *r, int64_t steps)
+{
+    r->steps = steps;
+    r->cut = true;
+}
+
 static pt_status settle(pt_reporter *r, pt_error *err)
 {
     while (r->mailing && ((is_root(r) && r->arrived < r->steps) || r->posted < r->queued)) {
@@ -253,7 +260,7 @@ pt_status pt_reporter_epoch_end(pt_reporter *r, const pt_pass_result *result, pt
     const pt_pass_result *last = &r->gathered[r->run->stages - 1];
     r->totals.train_loss = last->loss / (double)last->samples;
     r->totals.train_ns += r->gathered[0].elapsed_ns;
-    r->totals.epochs++;
+    r->totals.epochs += !r->cut;
     return PT_OK;
 }
 

@@ -37,6 +37,8 @@ pt_status pt_reporter_between(void *reporter, pt_error *err);
  * on rank 0 when it returns, and the results of all ranks are added up. */
 void pt_reporter_epoch_begin(pt_reporter *reporter, uint32_t epoch, int64_t steps);
 pt_status pt_reporter_epoch_end(pt_reporter *reporter, const pt_pass_result *result, pt_error *err);
+/* Before the end of an epoch that was left early: it has had so many steps, and is not counted. */
+void pt_reporter_epoch_cut(pt_reporter *reporter, int64_t steps);
 /* After an evaluation. Collective; `result` counts on the last stage. */
 pt_status pt_reporter_evaluation(pt_reporter *reporter, const pt_pass_result *result,
                                  pt_error *err);

@@ -94,9 +94,10 @@ void pt_config_help(FILE *out)
           out);
     pt_settings d = defaults();
     pt_options_help(pt_settings_rows, pt_settings_n_rows, &d, out);
-    fputs("\nExit status: 0 done, 1 failed, 2 bad usage or input (nothing was started),\n"
-          "130 interrupted.\n",
-          out);
+    fputs(
+        "\nExit status: 0 done, 1 failed, 2 bad usage or input (nothing was started),\n"
+        "75 stopped by SIGUSR1 with a checkpoint (run it again, with --resume), 130 interrupted.\n",
+        out);
 }
 
 pt_status pt_config_apply(pt_config *config, const pt_partition *partition, pt_error *err)

@@ -286,6 +286,11 @@ pt_status pt_run_open_alone(const pt_config *config, const pt_partition *partiti
     return status;
 }
 
+void pt_run_halt_by(pt_run *run, const volatile int *halt)
+{
+    run->halt = halt;
+}
+
 void pt_run_close(pt_run *run)
 {
     if (!run)

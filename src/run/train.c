@@ -84,8 +84,14 @@ static pt_status train_epoch(pt_run *run, int64_t first, int64_t steps, pt_error
         .before = &sums,
     };
     pt_reporter_epoch_begin(run->reporter, (uint32_t)run->epoch, steps - first);
-    PT_TRY(train_parts(run, span, &pass, steps, &sums, err));
-    return pt_reporter_epoch_end(run->reporter, &sums, err);
+    pt_status status = train_parts(run, span, &pass, steps, &sums, err);
+    run->halted = status == PT_ESTOPPED;
+    if (run->halted)
+        pt_reporter_epoch_cut(run->reporter, pass.first_step - first);
+    else
+        PT_TRY(status);
+    PT_TRY(pt_reporter_epoch_end(run->reporter, &sums, err));
+    return status;
 }
 
 static pt_status evaluate(pt_run *run, uint32_t epoch, pt_error *err)
@@ -133,14 +139,14 @@ static pt_status write_summary(pt_run *run, double wall_s, pt_error *err)
     return status;
 }
 
-/* What is left when training is over. The weights come first, and every file gets its chance: the
- * first failure is the one that is told. */
+/* What is left when training is over. The weights come first, if they are the final ones, and every
+ * file gets its chance: the first failure is the one that is told. */
 static pt_status write_results(pt_run *run, double wall_s, pt_error *err)
 {
     const pt_settings *s = run->settings;
     pt_error later = {PT_OK, ""};
     pt_status status = PT_OK;
-    for (int c = 0; s->save && status == PT_OK && c < run->chunks; c++)
+    for (int c = 0; s->save && !run->halted && status == PT_OK && c < run->chunks; c++)
         status = pt_weights_save(run->blocks[c].weights, &run->blocks[c].flat,
                                  &run->partition->graph, s->save, err);
     pt_status ended = run->timeline ? pt_timeline_end(run->timeline, status ? &later : err) : PT_OK;
@@ -157,6 +163,9 @@ pt_status pt_run_train(pt_run *run, pt_error *err)
 {
     int64_t start = pt_clock_ns();
     PT_TRY(pt_reporter_start(run->reporter, err));
-    PT_TRY(train_epochs(run, err));
-    return write_results(run, (double)(pt_clock_ns() - start) / 1e9, err);
+    pt_status status = train_epochs(run, err);
+    if (status != PT_OK && !run->halted)
+        return status;
+    PT_TRY(write_results(run, (double)(pt_clock_ns() - start) / 1e9, err));
+    return status;
 }

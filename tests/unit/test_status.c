@@ -112,6 +112,7 @@ static void exit_codes(void **state)
         [PT_EBACKEND] = 1,
         [PT_ECOMM] = 1,
         [PT_EINTERRUPTED] = 130,
+        [PT_ESTOPPED] = 75,
         [PT_EINTERNAL] = 1,
     };
     for (int i = 0; i < (int)(sizeof expected / sizeof *expected); i++)
