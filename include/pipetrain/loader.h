@@ -20,6 +20,9 @@ typedef struct pt_sampler pt_sampler;
 /* shuffle: Fisher-Yates keyed by (seed, epoch); otherwise 0, 1, 2, … */
 pt_status pt_sampler_new(int64_t count, uint64_t seed, bool shuffle, pt_sampler **ret_sampler,
                          pt_error *err);
+/* The same order of these samples, which are copied: where the one above has i, samples[i]. */
+pt_status pt_sampler_new_of(const uint32_t *samples, int64_t count, uint64_t seed, bool shuffle,
+                            pt_sampler **ret_sampler, pt_error *err);
 void pt_sampler_free(pt_sampler *sampler);
 /* Makes the order of one epoch. */
 void pt_sampler_epoch(pt_sampler *sampler, uint32_t epoch);

@@ -15,7 +15,8 @@ typedef enum pt_rng_domain {
     PT_RNG_AUGMENT = 3,   /* a = epoch, b = sample */
     PT_RNG_DROPOUT = 4,   /* a = layer << 32 | epoch, b = sample; position = element */
     PT_RNG_SYNTHETIC = 5, /* a = split, b = sample */
-    PT_RNG_CHECK = 6      /* gradient checks and self-tests */
+    PT_RNG_CHECK = 6,     /* gradient checks and self-tests */
+    PT_RNG_VALIDATION = 7 /* which samples are held out: a = b = 0 */
 } pt_rng_domain;
 
 typedef struct pt_rng {

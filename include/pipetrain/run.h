@@ -29,7 +29,8 @@ typedef struct pt_resumed {
     int64_t launch; /* of the run that wrote it */
     pt_pass_result
         sums; /* losses, and what was counted, of the epoch that the step is in, or ends */
-    double best_accuracy; /* NAN: nothing was evaluated */
+    double best_accuracy;   /* on the test set; NAN: nothing was evaluated */
+    double best_validation; /* accuracy on what is held out; likewise */
 } pt_resumed;
 
 /* The lists of every rank for one span, proven by the checker. */
@@ -66,8 +67,9 @@ typedef struct pt_run {
     bool *recompute;      /* [node]: --recompute; NULL: none */
 
     pt_dataset *train_data, *test_data;
-    pt_sampler *train_order, *test_order;
-    pt_epoch_plan epoch_plan, test_plan;
+    int64_t held_out; /* samples of the training set, by --validation; the rest is learned */
+    pt_sampler *train_order, *test_order, *validation_order;
+    pt_epoch_plan epoch_plan, test_plan, validation_plan; /* no samples: not evaluated */
     int64_t steps_per_epoch, total_steps, epochs;
     int64_t epoch; /* that is trained now */
     pt_resumed resumed;
@@ -78,7 +80,7 @@ typedef struct pt_run {
 
     pt_span sync;       /* one of --sync-epochs */
     pt_span full, last; /* any other; the shorter last one, if --steps ends inside an epoch */
-    pt_span test;
+    pt_span test, validation;
     pt_backend *backend;
     pt_stage_cost *clock_costs;  /* --clock: of every block; else NULL */
     pt_call_times *clock_layers; /* the same, as the backend takes it */

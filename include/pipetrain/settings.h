@@ -23,6 +23,7 @@ typedef struct pt_settings {
     char *dataset, *data;
     bool shuffle, flip;
     int64_t crop, samples;
+    double validation; /* fraction of the training set; 0: none */
     /* training */
     int64_t batch, micro_batch, accumulate, epochs, steps, seed, eval_every;
     char *optimizer;

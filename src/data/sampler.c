@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "pipetrain/rng.h"
 
@@ -12,36 +13,54 @@ struct pt_sampler {
     int64_t count;
     uint64_t seed;
     bool shuffle;
-    uint32_t *order; /* (count) */
+    uint32_t *samples; /* (count): what the order is of; NULL: 0, 1, 2, … */
+    uint32_t *order;   /* (count) */
 };
 
-pt_status pt_sampler_new(int64_t count, uint64_t seed, bool shuffle, pt_sampler **ret_sampler,
-                         pt_error *err)
+/* NULL when memory ran out, or where there is nothing to copy. */
+static uint32_t *copy_of(const uint32_t *samples, int64_t count)
+{
+    size_t bytes = (size_t)count * sizeof *samples;
+    uint32_t *copy = samples ? malloc(bytes) : NULL;
+    return copy ? memcpy(copy, samples, bytes) : NULL;
+}
+
+pt_status pt_sampler_new_of(const uint32_t *samples, int64_t count, uint64_t seed, bool shuffle,
+                            pt_sampler **ret_sampler, pt_error *err)
 {
     if (count < 1 || count > UINT32_MAX)
         return pt_fail(err, PT_EINPUT,
                        "an epoch cannot hold %" PRId64 " samples: 1 … %" PRIu32 " are possible",
                        count, UINT32_MAX);
     pt_sampler *sampler = calloc(1, sizeof *sampler);
-    uint32_t *order = malloc((size_t)count * sizeof *order);
-    if (!sampler || !order) {
+    uint32_t *order = malloc((size_t)count * sizeof *order), *copy = copy_of(samples, count);
+    if (!sampler || !order || (samples && !copy)) {
         free(sampler);
         free(order);
+        free(copy);
         return pt_fail(err, PT_ENOMEM, "no memory for the order of %" PRId64 " samples", count);
     }
     sampler->count = count;
     sampler->seed = seed;
     sampler->shuffle = shuffle;
+    sampler->samples = copy;
     sampler->order = order;
     pt_sampler_epoch(sampler, 0);
     *ret_sampler = sampler;
     return PT_OK;
 }
 
+pt_status pt_sampler_new(int64_t count, uint64_t seed, bool shuffle, pt_sampler **ret_sampler,
+                         pt_error *err)
+{
+    return pt_sampler_new_of(/*samples=*/NULL, count, seed, shuffle, ret_sampler, err);
+}
+
 void pt_sampler_free(pt_sampler *sampler)
 {
     if (!sampler)
         return;
+    free(sampler->samples);
     free(sampler->order);
     free(sampler);
 }
@@ -51,7 +70,7 @@ void pt_sampler_epoch(pt_sampler *sampler, uint32_t epoch)
     uint32_t *order = sampler->order;
     /* Always from the plain order, so that epoch 7 is the same whether or not 0 … 6 were made. */
     for (int64_t i = 0; i < sampler->count; i++)
-        order[i] = (uint32_t)i;
+        order[i] = sampler->samples ? sampler->samples[i] : (uint32_t)i;
     if (!sampler->shuffle)
         return;
     pt_rng rng;

@@ -44,12 +44,10 @@ struct pt_checkpoint {
     int64_t taken_ns; /* when the last one was, or the run began */
     word word;        /* of the step that began last */
     phase phase;
-    int64_t step;
-    pt_pass_result sums;
-    double best_accuracy;
-    uint32_t *crcs; /* of this rank's files */
-    int posted;     /* reports that have left */
-    report last;    /* this rank's */
+    pt_resumed stand; /* of the run when it was taken; step 0: none was yet */
+    uint32_t *crcs;   /* of this rank's files */
+    int posted;       /* reports that have left */
+    report last;      /* this rank's */
     /* rank 0 */
     json_t *manifest;
     char **names;        /* of each node's file, or NULL */
@@ -194,15 +192,15 @@ static pt_status write_layers(void *context, pt_error *err)
     for (int i = 0; i < pt_image_count(c->image); i++) {
         pt_image_file file = pt_image_at(c->image, i);
         c->crcs[i] = pt_store_checksum(0, file.data, file.bytes);
-        PT_TRY(pt_store_write(c->dir, c->step, file.name, file.data, file.bytes, err));
+        PT_TRY(pt_store_write(c->dir, c->stand.step, file.name, file.data, file.bytes, err));
     }
-    return pt_image_count(c->image) > 0 ? pt_store_sync(c->dir, c->step, err) : PT_OK;
+    return pt_image_count(c->image) > 0 ? pt_store_sync(c->dir, c->stand.step, err) : PT_OK;
 }
 
 static pt_status commit(void *context, pt_error *err)
 {
     pt_checkpoint *c = context;
-    return pt_store_commit(c->dir, c->step, c->manifest, c->list, c->n_list,
+    return pt_store_commit(c->dir, c->stand.step, c->manifest, c->list, c->n_list,
                            (int)c->run->settings->keep, &c->committed, err);
 }
 
@@ -210,7 +208,7 @@ static pt_status give_up(void *context, pt_error *err)
 {
     pt_checkpoint *c = context;
     pt_error ignored = {PT_OK, ""};
-    (void)pt_store_remove(c->dir, c->step, &ignored);
+    (void)pt_store_remove(c->dir, c->stand.step, &ignored);
     return pt_fail(err, (pt_status)c->failed.status, "%s", c->failed.text);
 }
 
@@ -233,7 +231,7 @@ static void hear(pt_checkpoint *c, int sender, const report *r)
     }
     c->heard++;
     if (sender == c->run->stages - 1)
-        c->sums = r->sums;
+        c->stand.sums = r->sums;
     if (r->status == PT_OK || c->failed.status != PT_OK)
         return;
     c->failed = *r;
@@ -277,7 +275,7 @@ static pt_status begin_commit(pt_checkpoint *c, pt_error *err)
     for (int i = 0; i < c->run->partition->graph.n_nodes; i++)
         if (c->found[i].bytes > 0)
             c->list[c->n_list++] = (pt_store_file){c->names[i], c->found[i].bytes, c->found[i].crc};
-    PT_TRY(pt_manifest_set(c->manifest, c->run, c->step, &c->sums, c->best_accuracy, err));
+    PT_TRY(pt_manifest_set(c->manifest, c->run, &c->stand, err));
     pt_writer_start(c->writer, commit, c);
     return PT_OK;
 }
@@ -288,12 +286,13 @@ static pt_status tell(pt_checkpoint *c, pt_status status, const pt_error *why, p
     for (int i = 0; i < c->n_list; i++)
         bytes += c->list[i].bytes;
     if (!c->committed)
-        pt_log(PT_LOG_WARNING, "no checkpoint of step %lld: %s", (long long)c->step, why->text);
-    else if (status != PT_OK)
-        pt_log(PT_LOG_WARNING, "the checkpoint of step %lld is there, but %s", (long long)c->step,
+        pt_log(PT_LOG_WARNING, "no checkpoint of step %lld: %s", (long long)c->stand.step,
                why->text);
+    else if (status != PT_OK)
+        pt_log(PT_LOG_WARNING, "the checkpoint of step %lld is there, but %s",
+               (long long)c->stand.step, why->text);
     double seconds = (double)(pt_clock_ns() - c->taken_ns) / 1e9;
-    return pt_reporter_checkpoint(c->run->reporter, c->step, c->committed, c->n_list, bytes,
+    return pt_reporter_checkpoint(c->run->reporter, c->stand.step, c->committed, c->n_list, bytes,
                                   seconds, err);
 }
 
@@ -313,7 +312,7 @@ pt_status pt_checkpoint_between(pt_checkpoint *c, pt_error *err)
     case WRITING:
         if (!pt_writer_is_done(c->writer, &status, &why))
             break;
-        c->last = (report){.node = LAST, .status = status, .sums = c->sums};
+        c->last = (report){.node = LAST, .status = status, .sums = c->stand.sums};
         snprintf(c->last.text, sizeof c->last.text, "%.*s", REPORT_TEXT - 1, why.text);
         c->phase = REPORTING;
         break;
@@ -355,13 +354,25 @@ static pt_status stop(pt_checkpoint *c, pt_error *err)
     if (is_root(c) && !c->committed)
         return pt_fail(err, PT_EIO,
                        "told to stop with a checkpoint, but that of step %lld could not be written",
-                       (long long)c->step);
+                       (long long)c->stand.step);
     if (is_root(c))
         status = pt_fail(err, PT_ESTOPPED,
                          "stopped after step %lld with a checkpoint in %s; run the same command "
                          "with --resume %s to go on",
-                         (long long)c->step, c->dir, c->dir);
+                         (long long)c->stand.step, c->dir, c->dir);
     return pt_world_agree(c->run->world, status, err, NULL);
+}
+
+static pt_resumed stand_of(const pt_run *run, int64_t step, const pt_pass_result *sums)
+{
+    const run_totals *totals = pt_reporter_totals(run->reporter);
+    return (pt_resumed){
+        .step = step,
+        .launch = run->launch,
+        .sums = *sums,
+        .best_accuracy = totals->scores[EVAL_TEST].best_accuracy,
+        .best_validation = totals->scores[EVAL_VALIDATION].best_accuracy,
+    };
 }
 
 pt_status pt_checkpoint_take(pt_checkpoint *c, int64_t step, const pt_pass_result *sums,
@@ -377,9 +388,7 @@ pt_status pt_checkpoint_take(pt_checkpoint *c, int64_t step, const pt_pass_resul
     PT_TRY(pt_world_broadcast(c->run->world, PT_FOR_CHECKPOINT, /*root=*/0, &go, sizeof go, err));
     PT_TRY(pt_image_take(c->image, err));
     c->taken_ns = pt_clock_ns();
-    c->step = step;
-    c->sums = *sums;
-    c->best_accuracy = pt_reporter_totals(c->run->reporter)->best_accuracy;
+    c->stand = stand_of(c->run, step, sums);
     c->posted = c->heard = c->n_list = 0;
     c->committed = false;
     c->failed.status = PT_OK;
@@ -395,8 +404,8 @@ pt_status pt_checkpoint_finish(pt_checkpoint *c, pt_error *err)
     PT_TRY(settle(c, err));
     if (c->mail)
         PT_TRY(pt_mail_flush(c->mail, err));
-    if (is_root(c) && c->step > 0 && !c->committed)
+    if (is_root(c) && c->stand.step > 0 && !c->committed)
         return pt_fail(err, PT_EIO, "the last checkpoint, of step %lld, could not be written",
-                       (long long)c->step);
+                       (long long)c->stand.step);
     return PT_OK;
 }

@@ -61,7 +61,8 @@ static pt_status compare_layers(const json_t *there, const json_t *here, pt_erro
 
 /* With another one of these the position would be another, or the optimizer's state mean nothing.
  */
-static const char *const must_fit[] = {"optimizer", "dataset", "batch", "shuffle", "seed"};
+static const char *const must_fit[] = {"optimizer", "dataset", "batch",
+                                       "shuffle",   "seed",    "validation"};
 
 /* Groups of options that say nothing about what is computed, and single ones; `epochs` and `steps`
  * say where the run ends. */
@@ -89,48 +90,88 @@ static void note(char text[TEXT], const char *name, const json_t *there, const j
     free(is);
 }
 
-static pt_status compare_settings(const json_t *there, const pt_run *run, pt_error *err)
+typedef pt_status (*compare)(void *context, const pt_option *row, const json_t *was,
+                             const json_t *is, pt_error *err);
+
+/* Of every option that differs. */
+static pt_status compare_settings(const json_t *there, const pt_run *run, compare each,
+                                  void *context, pt_error *err)
 {
     const pt_options *options = &run->config->options;
-    char others[TEXT] = "";
     json_t *here = pt_json_settings(run);
     pt_status status = PT_OK;
     for (int i = 0; status == PT_OK && i < options->n_rows; i++) {
-        const char *name = options->rows[i].name;
-        const json_t *was = json_object_get(there, name), *is = json_object_get(here, name);
-        if (!is || (was && json_equal(was, is)))
-            continue;
-        if (IS_AMONG(name, must_fit))
-            status = refuse(name, was, is, err);
-        else if (!IS_AMONG(options->rows[i].group, silent_groups) && !IS_AMONG(name, silent))
-            note(others, name, was, is);
+        const pt_option *row = &options->rows[i];
+        const json_t *was = json_object_get(there, row->name);
+        const json_t *is = json_object_get(here, row->name);
+        if (is && !(was && json_equal(was, is)))
+            status = each(context, row, was, is, err);
     }
     json_decref(here);
-    if (status == PT_OK && *others)
-        pt_log(PT_LOG_WARNING, "--resume %s: goes on with %s", run->settings->resume, others);
     return status;
+}
+
+static pt_status refuse_others(void *context, const pt_option *row, const json_t *was,
+                               const json_t *is, pt_error *err)
+{
+    (void)context;
+    return IS_AMONG(row->name, must_fit) ? refuse(row->name, was, is, err) : PT_OK;
+}
+
+static pt_status note_others(void *context, const pt_option *row, const json_t *was,
+                             const json_t *is, pt_error *err)
+{
+    (void)err;
+    if (!IS_AMONG(row->group, silent_groups) && !IS_AMONG(row->name, silent))
+        note(context, row->name, was, is);
+    return PT_OK;
+}
+
+/* ---- all of it --------------------------------------------------------------------------------
+ */
+
+static const struct {
+    const char *key, *what;
+} counts[] = {{"samples", "the number of samples to learn"},
+              {"validation_samples", "the number of samples held out"}};
+
+static pt_status compare_counts(const json_t *there, const json_t *here, pt_error *err)
+{
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        const json_t *was = json_object_get(there, counts[i].key);
+        const json_t *is = json_object_get(here, counts[i].key);
+        if (!json_equal(was, is))
+            return refuse(counts[i].what, was, is, err);
+    }
+    return PT_OK;
+}
+
+static pt_status compare_all(const json_t *there, const json_t *here, const pt_run *run,
+                             pt_error *err)
+{
+    const json_t *settings = json_object_get(there, "settings");
+    int64_t step = json_integer_value(json_object_get(there, "step"));
+    char others[TEXT] = "";
+    PT_TRY(
+        compare_tensors(json_object_get(there, "tensors"), json_object_get(here, "tensors"), err));
+    PT_TRY(compare_layers(json_object_get(there, "layers"), json_object_get(here, "layers"), err));
+    PT_TRY(compare_settings(settings, run, refuse_others, NULL, err));
+    PT_TRY(compare_counts(there, here, err));
+    if (step > run->total_steps)
+        return pt_fail(err, PT_EINPUT,
+                       "it stands at step %lld, and this run ends at %lld; write more --epochs, "
+                       "or more --steps",
+                       (long long)step, (long long)run->total_steps);
+    PT_TRY(compare_settings(settings, run, note_others, others, err));
+    if (*others)
+        pt_log(PT_LOG_WARNING, "--resume %s: goes on with %s", run->settings->resume, others);
+    return PT_OK;
 }
 
 pt_status pt_manifest_fits(const json_t *manifest, const pt_run *run, pt_error *err)
 {
     json_t *own = pt_manifest_new(run);
-    const json_t *samples = json_object_get(manifest, "samples");
-    int64_t step = json_integer_value(json_object_get(manifest, "step"));
-    pt_status status =
-        compare_tensors(json_object_get(manifest, "tensors"), json_object_get(own, "tensors"), err);
-    if (status == PT_OK)
-        status = compare_layers(json_object_get(manifest, "layers"), json_object_get(own, "layers"),
-                                err);
-    if (status == PT_OK && !json_equal(samples, json_object_get(own, "samples")))
-        status =
-            refuse("the number of samples to learn", samples, json_object_get(own, "samples"), err);
-    if (status == PT_OK)
-        status = compare_settings(json_object_get(manifest, "settings"), run, err);
-    if (status == PT_OK && step > run->total_steps)
-        status = pt_fail(err, PT_EINPUT,
-                         "it stands at step %lld, and this run ends at %lld; write more --epochs, "
-                         "or more --steps",
-                         (long long)step, (long long)run->total_steps);
+    pt_status status = compare_all(manifest, own, run, err);
     json_decref(own);
     return status;
 }

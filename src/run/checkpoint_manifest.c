@@ -129,15 +129,17 @@ json_t *pt_manifest_new(const pt_run *run)
     json_object_set_new(m, "layers", layers_of(&run->partition->graph));
     json_object_set_new(m, "tensors", tensors_of(&run->partition->graph));
     json_object_set_new(m, "samples", json_integer((json_int_t)run->epoch_plan.samples));
+    json_object_set_new(m, "validation_samples", json_integer((json_int_t)run->held_out));
     json_object_set_new(m, "ranks", json_integer(run->stages));
     json_object_set_new(m, "cuts", cuts_of(run));
     json_object_set_new(m, "settings", pt_json_settings(run));
     return m;
 }
 
-pt_status pt_manifest_set(json_t *m, const pt_run *run, int64_t step, const pt_pass_result *sums,
-                          double best_accuracy, pt_error *err)
+pt_status pt_manifest_set(json_t *m, const pt_run *run, const pt_resumed *stand, pt_error *err)
 {
+    const pt_pass_result *sums = &stand->sums;
+    int64_t step = stand->step;
     json_t *all = json_pack("{s:f, s:I, s:I}", "loss", sums->loss, "correct",
                             (json_int_t)sums->correct, "samples", (json_int_t)sums->samples);
     if (!all && !isfinite(sums->loss)) /* a run that has diverged may be kept, too */
@@ -149,8 +151,10 @@ pt_status pt_manifest_set(json_t *m, const pt_run *run, int64_t step, const pt_p
                                json_integer((json_int_t)(step / run->steps_per_epoch))) != 0;
     bad |= json_object_set_new(m, "epoch_step",
                                json_integer((json_int_t)(step % run->steps_per_epoch))) != 0;
-    bad |= json_object_set_new(m, "best_accuracy", pt_json_number(best_accuracy)) != 0;
-    bad |= json_object_set_new(m, "launch", json_integer((json_int_t)run->launch)) != 0;
+    bad |= json_object_set_new(m, "best_accuracy", pt_json_number(stand->best_accuracy)) != 0;
+    bad |= json_object_set_new(m, "best_validation_accuracy",
+                               pt_json_number(stand->best_validation)) != 0;
+    bad |= json_object_set_new(m, "launch", json_integer((json_int_t)stand->launch)) != 0;
     return bad ? pt_fail(err, PT_ENOMEM, "no memory for the manifest") : PT_OK;
 }
 
@@ -173,7 +177,8 @@ static double get_number(const json_t *object, const char *name)
 
 pt_status pt_manifest_get(const json_t *m, pt_resumed *ret_resumed, pt_error *err)
 {
-    pt_resumed r = {.best_accuracy = get_number(m, "best_accuracy")};
+    pt_resumed r = {.best_accuracy = get_number(m, "best_accuracy"),
+                    .best_validation = get_number(m, "best_validation_accuracy")};
     const json_t *sums = json_object_get(m, "sums");
     PT_TRY(get_count(m, "step", &r.step, err));
     PT_TRY(get_count(m, "launch", &r.launch, err));

@@ -2,9 +2,11 @@
  *
  *   format, program, launch          who wrote it
  *   step, epoch, epoch_step          updates done; and that as a position: the next step to do
- *   sums, best_accuracy              of the epoch so far, and of the run
+ *   sums                             of the epoch so far
+ *   best_accuracy, …_validation_…    of the run: on the test set, and on what is held out
  *   ranks, cuts, settings            how it was trained
- *   layers, tensors, samples         what of; a run that goes on must have the same
+ *   layers, tensors                  what of; a run that goes on must have the same
+ *   samples, validation_samples      to learn, and held out; likewise
  *   files                            name, bytes, crc32 of each
  *   crc32                            of the rest, as compact JSON with sorted keys
  *
@@ -22,9 +24,9 @@
 
 /* Everything that does not change while the run goes on. NULL when memory ran out. */
 json_t *pt_manifest_new(const pt_run *run);
-/* Where it stands: best_accuracy NAN where nothing was evaluated. */
-pt_status pt_manifest_set(json_t *manifest, const pt_run *run, int64_t step,
-                          const pt_pass_result *sums, double best_accuracy, pt_error *err);
+/* Where it stands, as pt_manifest_get finds it again; of the sums, loss and counts. */
+pt_status pt_manifest_set(json_t *manifest, const pt_run *run, const pt_resumed *stand,
+                          pt_error *err);
 
 /* The text with its checksum; free() it. */
 pt_status pt_manifest_print(json_t *manifest, char **ret_text, pt_error *err);

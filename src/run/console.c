@@ -91,7 +91,8 @@ void pt_console_start(pt_console *c, const stage_card *cards, const pt_stage_cos
 {
     const pt_run *run = c->run;
     const pt_settings *s = run->settings;
-    char backend[128], world[128], optimizer[128], schedule[128], rules[256], chunks[32] = "";
+    char backend[128], world[128], optimizer[128], schedule[128], rules[256], chunks[32] = "",
+                                                                              held[48] = "";
     pt_optimizer_spec optimizer_spec = pt_config_optimizer(s);
     pt_error ignored = {PT_OK, ""};
     int64_t parameters =
@@ -108,8 +109,10 @@ void pt_console_start(pt_console *c, const stage_card *cards, const pt_stage_cos
             run->stages == 1       ? "no cut"
             : run->cut_was_planned ? "cut by the planner"
                                    : "cut as the file says");
-    fprintf(c->out, "  data       %s: %lld samples to learn, %lld to test, seed %lld\n", s->dataset,
-            (long long)run->epoch_plan.samples,
+    if (run->held_out > 0)
+        snprintf(held, sizeof held, ", %lld to validate", (long long)run->held_out);
+    fprintf(c->out, "  data       %s: %lld samples to learn%s, %lld to test, seed %lld\n",
+            s->dataset, (long long)run->epoch_plan.samples, held,
             (long long)(run->test_data ? pt_dataset_count(run->test_data) : 0), (long long)s->seed);
     fprintf(c->out,
             "  schedule   %s, predict %s, stash %s%s | batch %lld = %lld x micro-batch %lld\n",
@@ -215,13 +218,15 @@ void pt_console_step(pt_console *c, const pt_step_result *record, int64_t step)
         draw_bar(c, step, record);
 }
 
-void pt_console_evaluation(pt_console *c, uint32_t epoch, const run_totals *totals)
+void pt_console_evaluation(pt_console *c, uint32_t epoch, eval_set set, const run_totals *totals)
 {
+    const set_score *score = &totals->scores[set];
+    const char *name = pt_eval_names[set];
     clear_bar(c);
-    fprintf(c->out, "epoch %u/%lld | train loss %.4f | test loss %.4f", (unsigned)epoch + 1,
-            (long long)c->run->epochs, totals->train_loss, totals->test_loss);
+    fprintf(c->out, "epoch %u/%lld | train loss %.4f | %s loss %.4f", (unsigned)epoch + 1,
+            (long long)c->run->epochs, totals->train_loss, name, score->loss);
     if (c->run->partition->graph.loss.kind == PT_LOSS_CROSS_ENTROPY)
-        fprintf(c->out, " | test accuracy %.2f%%", 100 * totals->test_accuracy);
+        fprintf(c->out, " | %s accuracy %.2f%%", name, 100 * score->accuracy);
     fputc('\n', c->out);
     fflush(c->out);
     c->line_ns = pt_clock_ns(); /* an evaluation is not training time */
@@ -234,6 +239,16 @@ void pt_console_checkpoint(pt_console *c, int64_t step, int files, uint64_t byte
     fprintf(c->out, "checkpoint of step %lld: %d files, %s, whole after %.2f s\n", (long long)step,
             files, bytes_text(bytes, text), seconds);
     fflush(c->out);
+}
+
+/* With --validation the test set is evaluated once: no word of a best time. */
+static void print_score(pt_console *c, eval_set set, const set_score *score)
+{
+    if (score->evaluations == 0 || c->run->partition->graph.loss.kind != PT_LOSS_CROSS_ENTROPY)
+        return;
+    fprintf(c->out, " | %s accuracy %.2f%%", pt_eval_names[set], 100 * score->accuracy);
+    if (set == EVAL_VALIDATION || c->run->held_out == 0)
+        fprintf(c->out, " (best %.2f%%)", 100 * score->best_accuracy);
 }
 
 void pt_console_finish(pt_console *c, const run_totals *totals)
@@ -249,9 +264,8 @@ void pt_console_finish(pt_console *c, const run_totals *totals)
         fprintf(c->out, " | an epoch took %.1f s, %.1f s were predicted",
                 train_s * (double)c->run->steps_per_epoch / (double)own,
                 c->predicted_epoch_us / 1e6);
-    if (totals->evaluated && c->run->partition->graph.loss.kind == PT_LOSS_CROSS_ENTROPY)
-        fprintf(c->out, " | test accuracy %.2f%% (best %.2f%%)", 100 * totals->test_accuracy,
-                100 * totals->best_accuracy);
+    for (int set = 0; set < EVAL_SETS; set++)
+        print_score(c, (eval_set)set, &totals->scores[set]);
     fputc('\n', c->out);
     for (int i = 0; i < c->run->stages; i++) {
         const stage_totals *t = &totals->stages[i];

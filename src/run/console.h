@@ -14,7 +14,8 @@ void pt_console_start(pt_console *console, const stage_card *cards, const pt_sta
 void pt_console_epoch(pt_console *console, uint32_t epoch, int64_t steps);
 /* `step` counts from 1 over the whole run. */
 void pt_console_step(pt_console *console, const pt_step_result *record, int64_t step);
-void pt_console_evaluation(pt_console *console, uint32_t epoch, const run_totals *totals);
+void pt_console_evaluation(pt_console *console, uint32_t epoch, eval_set set,
+                           const run_totals *totals);
 void pt_console_checkpoint(pt_console *console, int64_t step, int files, uint64_t bytes,
                            double seconds);
 void pt_console_finish(pt_console *console, const run_totals *totals);

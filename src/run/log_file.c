@@ -105,15 +105,22 @@ pt_status pt_log_file_gap(pt_log_file *log, uint32_t epoch, int64_t step, const 
                err);
 }
 
-pt_status pt_log_file_evaluation(pt_log_file *log, uint32_t epoch, const run_totals *totals,
-                                 pt_error *err)
+pt_status pt_log_file_evaluation(pt_log_file *log, uint32_t epoch, eval_set set,
+                                 const run_totals *totals, pt_error *err)
 {
+    static const struct {
+        const char *type, *loss, *accuracy;
+    } words[EVAL_SETS] = {
+        [EVAL_TEST] = {"eval", "test_loss", "test_accuracy"},
+        [EVAL_VALIDATION] = {"validation", "validation_loss", "validation_accuracy"},
+    };
+    const set_score *score = &totals->scores[set];
     return put(log,
-               json_pack("{s:s, s:I, s:i, s:f, s:o, s:o}", "type", "eval", "step",
+               json_pack("{s:s, s:I, s:i, s:f, s:o, s:o}", "type", words[set].type, "step",
                          (json_int_t)totals->steps, "epoch", (int)epoch, "train_s",
-                         (double)totals->train_ns / 1e9, "test_loss",
-                         pt_json_number(totals->test_loss), "test_accuracy",
-                         pt_json_number(totals->test_accuracy)),
+                         (double)totals->train_ns / 1e9, words[set].loss,
+                         pt_json_number(score->loss), words[set].accuracy,
+                         pt_json_number(score->accuracy)),
                err);
 }
 

@@ -4,6 +4,7 @@
  *   {"type": "step", "step": 1, "epoch": 0, "loss": 2.3, "accuracy": 0.1, "lr": 0.05, …}
  *   {"type": "gap", "step": 1875, "epoch": 0, "measured": [9, 9], "gap": [1e-3, 0.0], …}
  *   {"type": "eval", "step": 1875, "epoch": 0, "test_loss": 0.4, "test_accuracy": 0.86}
+ *   {"type": "validation", "step": 1875, "epoch": 0, "validation_loss": 0.4, …}
  *   {"type": "checkpoint", "step": 1875, "committed": true, "seconds": 0.05}
  *   {"type": "end", …}                                                                          */
 #ifndef PIPETRAIN_RUN_LOG_FILE_H
@@ -27,8 +28,8 @@ pt_status pt_log_file_step(pt_log_file *log, const pt_step_result *record, int64
 /* Of an epoch: sums, one entry a stage; their means are written. */
 pt_status pt_log_file_gap(pt_log_file *log, uint32_t epoch, int64_t step, const pt_gap_found *gaps,
                           int stages, pt_error *err);
-pt_status pt_log_file_evaluation(pt_log_file *log, uint32_t epoch, const run_totals *totals,
-                                 pt_error *err);
+pt_status pt_log_file_evaluation(pt_log_file *log, uint32_t epoch, eval_set set,
+                                 const run_totals *totals, pt_error *err);
 /* `committed`: or it could not be written. */
 pt_status pt_log_file_checkpoint(pt_log_file *log, int64_t step, bool committed, double seconds,
                                  pt_error *err);

@@ -28,7 +28,7 @@ static pt_status bytes_with(const pt_run *run, int64_t micro_batch, size_t *ret_
     pt_run trial = *run;
     settings.micro_batch = micro_batch;
     trial.settings = &settings;
-    trial.sync = trial.full = trial.last = trial.test = (pt_span){0};
+    trial.sync = trial.full = trial.last = trial.test = trial.validation = (pt_span){0};
     pt_run_divide(&trial);
     pt_status status = pt_run_plan(&trial, err);
     if (status == PT_OK)
@@ -37,6 +37,7 @@ static pt_status bytes_with(const pt_run *run, int64_t micro_batch, size_t *ret_
     pt_span_clear(&trial.full);
     pt_span_clear(&trial.last);
     pt_span_clear(&trial.test);
+    pt_span_clear(&trial.validation);
     return status;
 }
 

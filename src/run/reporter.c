@@ -36,6 +36,8 @@ struct pt_reporter {
 
 static const int64_t PAUSE_NS = 20000; /* between looks at the mail while an epoch settles */
 
+const char *const pt_eval_names[EVAL_SETS] = {"test", "validation"};
+
 static bool is_root(const pt_reporter *r)
 {
     return r->run->rank == 0;
@@ -69,6 +71,11 @@ static pt_status allocate(pt_reporter *r, pt_error *err)
     return PT_OK;
 }
 
+static double best_before(const pt_run *run, eval_set set)
+{
+    return set == EVAL_VALIDATION ? run->resumed.best_validation : run->resumed.best_accuracy;
+}
+
 pt_status pt_reporter_open(pt_run *run, pt_reporter **ret_reporter, pt_error *err)
 {
     pt_reporter *r = calloc(1, sizeof *r);
@@ -76,8 +83,13 @@ pt_status pt_reporter_open(pt_run *run, pt_reporter **ret_reporter, pt_error *er
         return pt_fail(err, PT_ENOMEM, "no memory for reports");
     r->run = run;
     r->mailing = run->stages > 1;
-    r->totals.train_loss = r->totals.test_loss = r->totals.test_accuracy = (double)NAN;
-    r->totals.best_accuracy = run->resumed.step > 0 ? run->resumed.best_accuracy : (double)NAN;
+    r->totals.train_loss = (double)NAN;
+    for (int set = 0; set < EVAL_SETS; set++)
+        r->totals.scores[set] = (set_score){
+            .loss = (double)NAN,
+            .accuracy = (double)NAN,
+            .best_accuracy = run->resumed.step > 0 ? best_before(run, (eval_set)set) : (double)NAN,
+        };
     r->totals.steps = r->totals.first_step = run->resumed.step;
     pt_status status = allocate(r, err);
     if (status == PT_OK && is_root(r) && run->settings->log)
@@ -264,20 +276,21 @@ pt_status pt_reporter_epoch_end(pt_reporter *r, const pt_pass_result *result, pt
     return PT_OK;
 }
 
-pt_status pt_reporter_evaluation(pt_reporter *r, const pt_pass_result *result, pt_error *err)
+pt_status pt_reporter_evaluation(pt_reporter *r, eval_set set, const pt_pass_result *result,
+                                 pt_error *err)
 {
     PT_TRY(gather(r, result, sizeof *result, r->gathered, err));
     if (!is_root(r))
         return PT_OK;
     const pt_pass_result *last = &r->gathered[r->run->stages - 1];
-    run_totals *t = &r->totals;
-    t->test_loss = last->loss / (double)last->samples;
-    t->test_accuracy = classifies(r) ? (double)last->correct / (double)last->samples : (double)NAN;
-    if (isnan(t->best_accuracy) || t->test_accuracy > t->best_accuracy)
-        t->best_accuracy = t->test_accuracy;
-    t->evaluated = true;
-    pt_console_evaluation(r->console, r->epoch, t);
-    return r->log ? pt_log_file_evaluation(r->log, r->epoch, t, err) : PT_OK;
+    set_score *score = &r->totals.scores[set];
+    score->loss = last->loss / (double)last->samples;
+    score->accuracy = classifies(r) ? (double)last->correct / (double)last->samples : (double)NAN;
+    if (isnan(score->best_accuracy) || score->accuracy > score->best_accuracy)
+        score->best_accuracy = score->accuracy;
+    score->evaluations++;
+    pt_console_evaluation(r->console, r->epoch, set, &r->totals);
+    return r->log ? pt_log_file_evaluation(r->log, r->epoch, set, &r->totals, err) : PT_OK;
 }
 
 pt_status pt_reporter_checkpoint(pt_reporter *r, int64_t step, bool committed, int files,

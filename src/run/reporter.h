@@ -13,11 +13,20 @@ typedef struct stage_totals {
     pt_gap_found gap;
 } stage_totals;
 
+/* What is evaluated. Whatever shows a score says of which set it is. */
+typedef enum eval_set { EVAL_TEST, EVAL_VALIDATION, EVAL_SETS } eval_set;
+extern const char *const pt_eval_names[EVAL_SETS];
+
+/* The last evaluation of a set, and the best one; NAN: there was none, or it has no accuracy. */
+typedef struct set_score {
+    double loss, accuracy, best_accuracy;
+    int64_t evaluations; /* of this launch */
+} set_score;
+
 /* What rank 0 knows at the end. */
 typedef struct run_totals {
     double train_loss; /* mean of the last epoch */
-    double test_loss, test_accuracy, best_accuracy;
-    bool evaluated;
+    set_score scores[EVAL_SETS];
     int64_t steps, epochs, samples; /* steps: of the run, those before --resume included … */
     int64_t first_step;             /* … which are so many; the others are of this launch */
     int64_t train_ns;               /* in training passes */
@@ -40,7 +49,7 @@ pt_status pt_reporter_epoch_end(pt_reporter *reporter, const pt_pass_result *res
 /* Before the end of an epoch that was left early: it has had so many steps, and is not counted. */
 void pt_reporter_epoch_cut(pt_reporter *reporter, int64_t steps);
 /* After an evaluation. Collective; `result` counts on the last stage. */
-pt_status pt_reporter_evaluation(pt_reporter *reporter, const pt_pass_result *result,
+pt_status pt_reporter_evaluation(pt_reporter *reporter, eval_set set, const pt_pass_result *result,
                                  pt_error *err);
 /* Rank 0, when one was committed, or could not be. `seconds`: since its copy was taken. */
 pt_status pt_reporter_checkpoint(pt_reporter *reporter, int64_t step, bool committed, int files,

@@ -242,6 +242,11 @@ static bool trains_or_checks(const pt_settings *s)
     return !infers(s) && !s->check_gradients;
 }
 
+static bool evaluates(const pt_settings *s)
+{
+    return s->eval_every > 0;
+}
+
 static bool checkpoints(const pt_settings *s)
 {
     return s->checkpoint != NULL;
@@ -292,6 +297,8 @@ static const struct {
     {"every", "--checkpoint", checkpoints},
     {"keep", "--checkpoint", checkpoints},
     {"resume", "training", trains},
+    {"validation", "training or --check", trains_or_checks},
+    {"validation", "--eval-every 1 or more", evaluates},
     {"log", "training", trains},
     {"timing", "training", trains},
     {"trace", "training", trains},

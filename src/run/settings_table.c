@@ -115,6 +115,9 @@ const pt_option pt_settings_rows[] = {
          "the place of the dataset's Debian package."),
     INT("samples", DATA, samples, "N", 0, 1e9,
         "Learn only the first N samples; for synthetic data, how many there are. 0: all."),
+    REAL("validation", DATA, validation, "FRACTION", 0, 0.999999,
+         "Hold out so much of the training set, chosen by the seed, and evaluate on it every "
+         "--eval-every epochs; on the test set then only at the end. Not augmented. 0: none."),
     SWITCH("shuffle", DATA, shuffle, "A new order every epoch, from the seed."),
     INT("crop", DATA, crop, "PIXELS", 0, 1024,
         "Augmentation: pad by so many pixels, then crop at random. 0: off."),
@@ -161,7 +164,9 @@ const pt_option pt_settings_rows[] = {
     INT("seed", TRAINING, seed, "S", 0, 9e15,
         "Start of all random numbers: weights, order, augmentation, dropout."),
     INT("eval-every", TRAINING, eval_every, "E", 0, 1e9,
-        "Evaluate on the test set every E epochs and at the end. 0: never, not even at the end."),
+        "Evaluate on the test set (with --validation on the samples held out) every E epochs and "
+        "at "
+        "the end. 0: never, not even at the end."),
     {ROW(CHOICE, "schedule", PIPELINE, schedule, "NAME|FILE",
          "Order of forwards and backwards: gpipe, 1f1b, interleaved and zb-h1 flush the pipeline "
          "every step, async never waits. A file.csv holds lists of one's own, for one step or for "

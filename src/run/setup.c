@@ -173,14 +173,22 @@ static pt_status join_world(pt_run *run, pt_error *err)
     return run->reporter ? pt_reporter_join(run->reporter, err) : PT_OK;
 }
 
+static int64_t largest_micro_batch(const pt_run *run)
+{
+    const pt_epoch_plan *plans[] = {&run->epoch_plan, &run->test_plan, &run->validation_plan};
+    int64_t largest = 0;
+    for (size_t p = 0; p < sizeof plans / sizeof *plans; p++) {
+        int64_t sizes[PT_MAX_SIZES] = {0}; /* largest first */
+        if (plans[p]->samples)
+            pt_epoch_sizes(plans[p], sizes);
+        largest = sizes[0] > largest ? sizes[0] : largest;
+    }
+    return largest;
+}
+
 static pt_status make_engine(pt_run *run, const pt_engine_block *blocks, pt_error *err)
 {
     const pt_settings *s = run->settings;
-    int64_t train[PT_MAX_SIZES] = {0}, test[PT_MAX_SIZES] = {0}; /* largest first */
-    if (run->epoch_plan.samples)
-        pt_epoch_sizes(&run->epoch_plan, train);
-    if (run->test_plan.samples)
-        pt_epoch_sizes(&run->test_plan, test);
     pt_engine_spec spec = {
         .world = run->world,
         .backend = run->backend,
@@ -193,7 +201,7 @@ static pt_status make_engine(pt_run *run, const pt_engine_block *blocks, pt_erro
         .fail_at_update = s->fail_at == run->rank,
         .device_links = run->device_links,
         .link_slots = pt_run_link_slots(run),
-        .largest_samples = train[0] > test[0] ? train[0] : test[0],
+        .largest_samples = largest_micro_batch(run),
         .most_micro_batches =
             run->epoch_plan.samples ? pt_epoch_micro_batches(&run->epoch_plan) : 0,
     };
@@ -313,8 +321,10 @@ void pt_run_close(pt_run *run)
     pt_span_clear(&run->full);
     pt_span_clear(&run->last);
     pt_span_clear(&run->test);
+    pt_span_clear(&run->validation);
     pt_sampler_free(run->train_order);
     pt_sampler_free(run->test_order);
+    pt_sampler_free(run->validation_order);
     pt_dataset_close(run->train_data);
     pt_dataset_close(run->test_data);
     for (int c = 0; run->blocks && c < run->chunks; c++) {

@@ -9,8 +9,10 @@
 /* ---- setup_data.c -----------------------------------------------------------------------------
  */
 pt_status pt_run_open_data(pt_run *run, pt_error *err);
-/* How epochs and the test set fall apart, from the settings and the data that is open. */
+/* How epochs and what is evaluated fall apart, from the settings and the data that is open. */
 void pt_run_divide(pt_run *run);
+/* The distinct micro-batch sizes of evaluations; returns how many. */
+int pt_run_eval_sizes(const pt_run *run, int64_t ret_sizes[PT_MAX_SIZES]);
 
 /* ---- setup_plan.c -----------------------------------------------------------------------------
  */
@@ -55,6 +57,8 @@ pt_status pt_run_name_missing(pt_run *run, pt_error *err);
 
 /* ---- train.c ----------------------------------------------------------------------------------
  */
+/* Is the end of this epoch, counted from 0, evaluated? */
+bool pt_run_evaluates(const pt_run *run, int64_t epoch);
 /* What a training run hears of its engine. */
 pt_engine_hooks pt_run_hooks(pt_run *run);
 

@@ -57,6 +57,10 @@ pt_status pt_run_plan(pt_run *run, pt_error *err)
     if (run->test_data)
         PT_TRY(pt_span_infer(run->stages, run->chunks, (int)pt_epoch_micro_batches(&run->test_plan),
                              &run->test, err));
+    if (run->validation_plan.samples)
+        PT_TRY(pt_span_infer(run->stages, run->chunks,
+                             (int)pt_epoch_micro_batches(&run->validation_plan), &run->validation,
+                             err));
     if (s->infer)
         return PT_OK;
     if (s->fail_at >= run->stages)

@@ -63,8 +63,7 @@ pt_stage_plan pt_run_stage_plan(const pt_run *run, int chunk)
     };
     if (run->epoch_plan.samples)
         stage_plan.n_train_sizes = pt_epoch_sizes(&run->epoch_plan, stage_plan.train_sizes);
-    if (run->test_plan.samples)
-        stage_plan.n_eval_sizes = pt_epoch_sizes(&run->test_plan, stage_plan.eval_sizes);
+    stage_plan.n_eval_sizes = pt_run_eval_sizes(run, stage_plan.eval_sizes);
     pt_run_plan_recompute(run, &stage_plan);
     return stage_plan;
 }

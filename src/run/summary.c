@@ -62,9 +62,13 @@ static json_t *summary_object(const pt_run *run, const run_totals *totals, const
     double train_s = (double)totals->train_ns / 1e9;
     for (int i = 0; i < run->stages; i++)
         json_array_append_new(stages, stage_object(run, &cards[i], &totals->stages[i]));
-    json_object_set_new(object, "test_accuracy", pt_json_number(totals->test_accuracy));
-    json_object_set_new(object, "best_accuracy", pt_json_number(totals->best_accuracy));
-    json_object_set_new(object, "test_loss", pt_json_number(totals->test_loss));
+    const set_score *test = &totals->scores[EVAL_TEST], *held = &totals->scores[EVAL_VALIDATION];
+    json_object_set_new(object, "test_accuracy", pt_json_number(test->accuracy));
+    json_object_set_new(object, "best_accuracy", pt_json_number(test->best_accuracy));
+    json_object_set_new(object, "test_loss", pt_json_number(test->loss));
+    json_object_set_new(object, "validation_accuracy", pt_json_number(held->accuracy));
+    json_object_set_new(object, "best_validation_accuracy", pt_json_number(held->best_accuracy));
+    json_object_set_new(object, "validation_loss", pt_json_number(held->loss));
     json_object_set_new(object, "train_loss", pt_json_number(totals->train_loss));
     json_object_set_new(object, "images_per_s",
                         pt_json_number(train_s > 0 ? (double)totals->samples / train_s : 0));

@@ -94,35 +94,52 @@ static pt_status train_epoch(pt_run *run, int64_t first, int64_t steps, pt_error
     return status;
 }
 
-static pt_status evaluate(pt_run *run, uint32_t epoch, pt_error *err)
+static pt_status evaluate(pt_run *run, eval_set set, pt_error *err)
 {
-    pt_sampler_epoch(run->test_order, /*epoch=*/0);
+    bool held_out = set == EVAL_VALIDATION;
+    const pt_span *span = held_out ? &run->validation : &run->test;
+    const pt_dataset *data = held_out ? run->train_data : run->test_data;
     pt_pass pass = {
-        .list = &run->test.schedule->ranks[run->rank],
+        .list = &span->schedule->ranks[run->rank],
         .mode = PT_EVAL,
-        .epoch = epoch,
-        .plan = run->test_plan,
-        .sampler = run->test_order,
-        .source = {run->test_data, &run->partition->normalisation, NULL},
+        .epoch = (uint32_t)run->epoch,
+        .plan = held_out ? run->validation_plan : run->test_plan,
+        .sampler = held_out ? run->validation_order : run->test_order,
+        .source = {data, &run->partition->normalisation, NULL},
         .want_loss = true,
     };
     pt_pass_result result;
     PT_TRY(pt_engine_run(run->engine, &pass, /*synchronous=*/true, &result, err));
-    return pt_reporter_evaluation(run->reporter, &result, err);
+    return pt_reporter_evaluation(run->reporter, set, &result, err);
+}
+
+bool pt_run_evaluates(const pt_run *run, int64_t epoch)
+{
+    int64_t every = run->settings->eval_every;
+    return every > 0 && ((epoch + 1) % every == 0 || epoch + 1 == run->epochs);
+}
+
+/* Choices are made by what is held out: then the test set is looked at once, when all are made. */
+static pt_status evaluate_epoch(pt_run *run, pt_error *err)
+{
+    bool validates = run->validation_plan.samples > 0;
+    if (validates)
+        PT_TRY(evaluate(run, EVAL_VALIDATION, err));
+    return validates && run->epoch + 1 < run->epochs ? PT_OK : evaluate(run, EVAL_TEST, err);
 }
 
 /* An epoch that was whole when its last checkpoint was taken is evaluated (again): whether that had
  * been done, nobody knows. */
 static pt_status train_epochs(pt_run *run, pt_error *err)
 {
-    int64_t every = run->settings->eval_every, done = run->resumed.step;
+    int64_t done = run->resumed.step;
     for (run->epoch = done > 0 ? (done - 1) / run->steps_per_epoch : 0; run->epoch < run->epochs;
          run->epoch++) {
         int64_t before = run->epoch * run->steps_per_epoch, left = run->total_steps - before;
         int64_t steps = left < run->steps_per_epoch ? left : run->steps_per_epoch;
         PT_TRY(train_epoch(run, done > before ? done - before : 0, steps, err));
-        if (every > 0 && ((run->epoch + 1) % every == 0 || run->epoch + 1 == run->epochs))
-            PT_TRY(evaluate(run, (uint32_t)run->epoch, err));
+        if (pt_run_evaluates(run, run->epoch))
+            PT_TRY(evaluate_epoch(run, err));
     }
     return PT_OK;
 }
