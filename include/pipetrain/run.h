@@ -23,6 +23,12 @@ typedef struct pt_reporter pt_reporter;     /* console, log and sums; src/run/re
 typedef struct pt_timeline pt_timeline;     /* --timing and --trace; likewise */
 typedef struct pt_checkpoint pt_checkpoint; /* --checkpoint; src/run/checkpoint.h */
 
+/* An evaluation of what is held out, after so many steps. */
+typedef struct pt_score {
+    int64_t step;          /* 0: none */
+    double loss, accuracy; /* NAN: the model does not classify */
+} pt_score;
+
 /* Where --resume found a run to stand; all 0 where it begins at the beginning. */
 typedef struct pt_resumed {
     int64_t step;   /* done */
@@ -31,6 +37,9 @@ typedef struct pt_resumed {
         sums; /* losses, and what was counted, of the epoch that the step is in, or ends */
     double best_accuracy;   /* on the test set; NAN: nothing was evaluated */
     double best_validation; /* accuracy on what is held out; likewise */
+    pt_score best;          /* that `best` names, whose checkpoint is kept: --keep-best */
+    bool here;              /* the step lies in --checkpoint, too … */
+    bool is_best;           /* … and `best` names it: its score will be found again */
 } pt_resumed;
 
 /* The lists of every rank for one span, proven by the checker. */

@@ -18,6 +18,7 @@ typedef struct pt_settings {
     char *infer, *weights, *out, *init, *save, *plan_out;
     char *checkpoint, *every, *resume;
     int64_t keep;
+    bool keep_best;
     int64_t stages; /* --check: 0 = as many as ranks */
     /* data */
     char *dataset, *data;
@@ -87,6 +88,9 @@ pt_optimizer_spec pt_config_optimizer(const pt_settings *settings);
 /* --every: steps or seconds; both 0: at the end of each epoch. PT_EINPUT: it is neither. */
 pt_status pt_config_every(const pt_settings *settings, int64_t *ret_steps, double *ret_seconds,
                           pt_error *err);
+
+/* --keep-best: gives way where no checkpoints are taken. PT_EINPUT: there is no score to go by. */
+pt_status pt_config_settle_best(pt_settings *settings, pt_error *err);
 
 /* The learning-rate schedule of a run whose epochs have this many steps. */
 pt_status pt_config_lr(const pt_config *config, int64_t steps_per_epoch, int64_t total_steps,

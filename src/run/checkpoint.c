@@ -14,12 +14,13 @@
 #include "pipetrain/clock.h"
 #include "pipetrain/log.h"
 #include "reporter.h"
+#include "setup.h"
 
 /* What rank 0 says of a step as it begins. */
 typedef enum word { GO_ON, CHECKPOINT, STOP } word;
 
 /* Where the present checkpoint is. Ranks but 0 are done when they have reported. */
-typedef enum phase { IDLE, WRITING, REPORTING, GATHERING, COMMITTING } phase;
+typedef enum phase { IDLE, WRITING, REPORTING, GATHERING, COMMITTING, NAMING } phase;
 
 enum { REPORT_TEXT = 512, LAST = -1 };
 static const int64_t PAUSE_NS = 50000; /* between looks while a checkpoint is waited for */
@@ -57,6 +58,8 @@ struct pt_checkpoint {
     int heard;           /* ranks that have done what they can */
     report failed;       /* of the first that failed; status PT_OK: none */
     bool committed;
+    pt_score best;   /* that `best` names; step 0: none … */
+    pt_score better; /* … and one that it shall name; likewise */
 };
 
 static bool is_root(const pt_checkpoint *c)
@@ -105,6 +108,10 @@ static pt_status open_parts(pt_checkpoint *c, pt_error *err)
         return pt_fail(err, PT_ENOMEM, "no memory for checkpoints");
     if (is_root(c))
         PT_TRY(allocate_root(c, err));
+    c->best = c->run->resumed.best;
+    c->committed = c->run->resumed.here; /* the epoch that it ends is evaluated again */
+    if (c->committed)
+        c->stand = c->run->resumed;
     return pt_writer_new(&c->writer, err);
 }
 
@@ -149,9 +156,16 @@ void pt_checkpoint_close(pt_checkpoint *c)
 /* ---- rank 0's word ----------------------------------------------------------------------------
  */
 
+/* A score is of the weights at an epoch's end: these must be there to be kept. */
+static bool will_be_scored(const pt_run *run, int64_t step)
+{
+    return run->settings->keep_best && step % run->steps_per_epoch == 0 &&
+           pt_run_evaluates(run, step / run->steps_per_epoch - 1);
+}
+
 static bool is_due(const pt_checkpoint *c, int64_t step)
 {
-    if (step == c->run->total_steps)
+    if (step == c->run->total_steps || will_be_scored(c->run, step))
         return true;
     if (c->every_steps > 0)
         return step % c->every_steps == 0;
@@ -200,8 +214,18 @@ static pt_status write_layers(void *context, pt_error *err)
 static pt_status commit(void *context, pt_error *err)
 {
     pt_checkpoint *c = context;
-    return pt_store_commit(c->dir, c->stand.step, c->manifest, c->list, c->n_list,
-                           (int)c->run->settings->keep, &c->committed, err);
+    PT_TRY(pt_store_commit(c->dir, c->stand.step, c->manifest, c->list, c->n_list, &c->committed,
+                           err));
+    return pt_store_prune(c->dir, c->stand.step, (int)c->run->settings->keep, err);
+}
+
+/* The one that was the best is then one of many. */
+static pt_status name_best(void *context, pt_error *err)
+{
+    pt_checkpoint *c = context;
+    PT_TRY(pt_store_point(c->dir, PT_STORE_BEST, c->better.step, err));
+    c->best = c->better;
+    return pt_store_prune(c->dir, c->stand.step, (int)c->run->settings->keep, err);
 }
 
 static pt_status give_up(void *context, pt_error *err)
@@ -296,6 +320,52 @@ static pt_status tell(pt_checkpoint *c, pt_status status, const pt_error *why, p
                                   seconds, err);
 }
 
+/* ---- the best one -----------------------------------------------------------------------------
+ */
+
+static bool is_better(const pt_score *one, const pt_score *other)
+{
+    if (!isfinite(one->loss))
+        return false;
+    if (other->step == 0)
+        return true;
+    bool classifies = !isnan(one->accuracy);
+    return classifies && one->accuracy != other->accuracy ? one->accuracy > other->accuracy
+                                                          : one->loss < other->loss;
+}
+
+void pt_checkpoint_score(pt_checkpoint *c, const pt_score *score)
+{
+    if (is_root(c) && c->run->settings->keep_best && is_better(score, &c->best))
+        c->better = *score;
+}
+
+pt_score pt_checkpoint_best(const pt_checkpoint *c)
+{
+    return c ? c->best : (pt_score){0};
+}
+
+/* When its checkpoint is through: a later one waits for that. */
+static void begin_naming(pt_checkpoint *c)
+{
+    if (c->committed && c->stand.step == c->better.step) {
+        c->phase = NAMING;
+        pt_writer_start(c->writer, name_best, c);
+        return;
+    }
+    pt_log(PT_LOG_WARNING, "the best step so far, %lld, has no checkpoint in %s that could be kept",
+           (long long)c->better.step, c->dir);
+    c->better = (pt_score){0};
+}
+
+static void end_naming(pt_checkpoint *c, pt_status status, const pt_error *why)
+{
+    if (status != PT_OK)
+        pt_log(PT_LOG_WARNING, "step %lld is the best so far, but %s", (long long)c->better.step,
+               why->text);
+    c->better = (pt_score){0};
+}
+
 /* ---- from phase to phase ----------------------------------------------------------------------
  */
 
@@ -303,6 +373,8 @@ pt_status pt_checkpoint_between(pt_checkpoint *c, pt_error *err)
 {
     pt_error why;
     pt_status status = PT_OK;
+    if (c->phase == IDLE && c->better.step > 0)
+        begin_naming(c);
     if (c->phase == IDLE)
         return PT_OK;
     take_mail(c);
@@ -327,6 +399,12 @@ pt_status pt_checkpoint_between(pt_checkpoint *c, pt_error *err)
             break;
         c->phase = IDLE;
         return tell(c, status, &why, err);
+    case NAMING:
+        if (!pt_writer_is_done(c->writer, &status, &why))
+            break;
+        c->phase = IDLE;
+        end_naming(c, status, &why);
+        break;
     }
     return PT_OK;
 }
@@ -334,7 +412,7 @@ pt_status pt_checkpoint_between(pt_checkpoint *c, pt_error *err)
 /* The steps' records, too, are looked at while a checkpoint is waited for. */
 static pt_status settle(pt_checkpoint *c, pt_error *err)
 {
-    while (c->phase != IDLE) {
+    while (c->phase != IDLE || c->better.step > 0) {
         PT_TRY(pt_reporter_between(c->run->reporter, err));
         PT_TRY(pt_checkpoint_between(c, err));
         if (pt_world_is_aborting(c->run->world))
@@ -372,6 +450,7 @@ static pt_resumed stand_of(const pt_run *run, int64_t step, const pt_pass_result
         .sums = *sums,
         .best_accuracy = totals->scores[EVAL_TEST].best_accuracy,
         .best_validation = totals->scores[EVAL_VALIDATION].best_accuracy,
+        .best = pt_checkpoint_best(run->checkpoint),
     };
 }
 

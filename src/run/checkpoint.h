@@ -44,6 +44,12 @@ pt_status pt_checkpoint_between(pt_checkpoint *checkpoint, pt_error *err);
  * is waited for, PT_ESTOPPED on all ranks when it is there, PT_EIO on rank 0 when it is not. */
 pt_status pt_checkpoint_take(pt_checkpoint *checkpoint, int64_t step, const pt_pass_result *sums,
                              pt_error *err);
+/* --keep-best, after an evaluation of what is held out: the score of the weights after its step.
+ * Its checkpoint stays, and `best` names it, if that is better than the best so far and could be
+ * committed. Rank 0's counts. */
+void pt_checkpoint_score(pt_checkpoint *checkpoint, const pt_score *score);
+/* That `best` names; step 0: none. Rank 0. NULL is fine. */
+pt_score pt_checkpoint_best(const pt_checkpoint *checkpoint);
 /* At the end of the run: waits for the last one. PT_EIO on rank 0: that one failed. */
 pt_status pt_checkpoint_finish(pt_checkpoint *checkpoint, pt_error *err);
 

@@ -136,6 +136,14 @@ json_t *pt_manifest_new(const pt_run *run)
     return m;
 }
 
+static json_t *score_of(const pt_score *score)
+{
+    if (score->step == 0)
+        return json_null();
+    return json_pack("{s:I, s:o, s:o}", "step", (json_int_t)score->step, "accuracy",
+                     pt_json_number(score->accuracy), "loss", pt_json_number(score->loss));
+}
+
 pt_status pt_manifest_set(json_t *m, const pt_run *run, const pt_resumed *stand, pt_error *err)
 {
     const pt_pass_result *sums = &stand->sums;
@@ -154,6 +162,7 @@ pt_status pt_manifest_set(json_t *m, const pt_run *run, const pt_resumed *stand,
     bad |= json_object_set_new(m, "best_accuracy", pt_json_number(stand->best_accuracy)) != 0;
     bad |= json_object_set_new(m, "best_validation_accuracy",
                                pt_json_number(stand->best_validation)) != 0;
+    bad |= json_object_set_new(m, "best", score_of(&stand->best)) != 0;
     bad |= json_object_set_new(m, "launch", json_integer((json_int_t)stand->launch)) != 0;
     return bad ? pt_fail(err, PT_ENOMEM, "no memory for the manifest") : PT_OK;
 }
@@ -179,12 +188,17 @@ pt_status pt_manifest_get(const json_t *m, pt_resumed *ret_resumed, pt_error *er
 {
     pt_resumed r = {.best_accuracy = get_number(m, "best_accuracy"),
                     .best_validation = get_number(m, "best_validation_accuracy")};
-    const json_t *sums = json_object_get(m, "sums");
+    const json_t *sums = json_object_get(m, "sums"), *best = json_object_get(m, "best");
     PT_TRY(get_count(m, "step", &r.step, err));
     PT_TRY(get_count(m, "launch", &r.launch, err));
     PT_TRY(get_count(sums, "correct", &r.sums.correct, err));
     PT_TRY(get_count(sums, "samples", &r.sums.samples, err));
     r.sums.loss = get_number(sums, "loss");
+    if (json_is_object(best)) {
+        PT_TRY(get_count(best, "step", &r.best.step, err));
+        r.best.loss = get_number(best, "loss");
+        r.best.accuracy = get_number(best, "accuracy");
+    }
     *ret_resumed = r;
     return PT_OK;
 }

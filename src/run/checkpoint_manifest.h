@@ -4,6 +4,7 @@
  *   step, epoch, epoch_step          updates done; and that as a position: the next step to do
  *   sums                             of the epoch so far
  *   best_accuracy, …_validation_…    of the run: on the test set, and on what is held out
+ *   best                             step, accuracy, loss of the step that `best` names, or null
  *   ranks, cuts, settings            how it was trained
  *   layers, tensors                  what of; a run that goes on must have the same
  *   samples, validation_samples      to learn, and held out; likewise

@@ -73,6 +73,28 @@ pt_status pt_store_list(const char *dir, int64_t **ret_steps, int *ret_n, pt_err
     return PT_OK;
 }
 
+pt_status pt_store_named(const char *dir, const char *name, int64_t *ret_step, pt_error *err)
+{
+    size_t bytes = 0;
+    char *path = pt_text_format("%s/%s", dir, name), *text = NULL;
+    int64_t step = -1;
+    bool there = path && access(path, F_OK) == 0;
+    pt_status status = path ? PT_OK : pt_fail(err, PT_ENOMEM, "no memory for a path");
+    if (there && pt_text_read_file(path, &text, &bytes, err) != PT_OK)
+        status = pt_fail(err, PT_EIO, "%s cannot be read", path);
+    if (there && status == PT_OK) {
+        text[strcspn(text, "\n")] = 0;
+        step = step_of(text);
+        if (step < 0)
+            status = pt_fail(err, PT_EIO, "%s names no step", path);
+    }
+    if (status == PT_OK)
+        *ret_step = step;
+    free(text);
+    free(path);
+    return status;
+}
+
 bool pt_store_is_committed(const char *dir, int64_t step)
 {
     char *path = pt_store_path(dir, step, PT_MANIFEST);

@@ -76,6 +76,33 @@ static bool is_same_folder(const char *one, const char *other)
            a.st_ino == b.st_ino;
 }
 
+/* The best step so far counts where it can be kept: whole, and in --checkpoint. A step's own score
+ * is found after its checkpoint, and so it is in no manifest but later ones. */
+static void look_at_best(pt_run *run)
+{
+    pt_resumed *r = &run->resumed;
+    json_t *manifest = NULL;
+    pt_error why = {PT_OK, ""};
+    int64_t named = -1;
+    r->is_best = r->here &&
+                 pt_store_named(run->settings->resume, PT_STORE_BEST, &named, &why) == PT_OK &&
+                 named == r->step;
+    if (r->is_best)
+        r->best = (pt_score){0};
+    if (r->best.step == 0)
+        return;
+    why.code = PT_OK; /* of what can no longer be read nothing is known */
+    if (!r->here)
+        pt_fail(&why, PT_EINPUT, "it is not in --checkpoint %s", run->settings->checkpoint);
+    else if (pt_store_read(run->settings->resume, r->best.step, &manifest, &why) == PT_OK)
+        json_decref(manifest);
+    if (why.code == PT_OK)
+        return;
+    pt_log(PT_LOG_WARNING, "--resume %s: step-%06" PRId64 ", the best so far, is passed over: %s",
+           run->settings->resume, r->best.step, why.text);
+    r->best = (pt_score){0};
+}
+
 pt_status pt_checkpoint_find(pt_run *run, pt_error *err)
 {
     const pt_settings *s = run->settings;
@@ -85,8 +112,10 @@ pt_status pt_checkpoint_find(pt_run *run, pt_error *err)
     run->launch = run->resumed.launch;
     if (!s->checkpoint)
         return PT_OK;
-    bool same = run->resumed.step > 0 && is_same_folder(s->resume, s->checkpoint);
-    return pt_store_open(s->checkpoint, same ? run->resumed.step : -1, &run->launch, err);
+    pt_resumed *r = &run->resumed;
+    r->here = r->step > 0 && is_same_folder(s->resume, s->checkpoint);
+    look_at_best(run);
+    return pt_store_open(s->checkpoint, r->here ? r->step : -1, r->best.step, &run->launch, err);
 }
 
 pt_status pt_checkpoint_share(pt_run *run, pt_error *err)

@@ -98,17 +98,18 @@ pt_status pt_store_remove(const char *dir, int64_t step, pt_error *err)
     return status;
 }
 
-/* Of the committed steps the `keep` newest stay; `newest` is what `latest` names. */
-static pt_status prune(const char *dir, int64_t newest, int keep, pt_error *err)
+pt_status pt_store_prune(const char *dir, int64_t newest, int keep, pt_error *err)
 {
-    int64_t *steps = NULL;
+    int64_t *steps = NULL, best = -1;
     int n = 0, kept = 0;
     if (keep == 0)
         return PT_OK;
+    PT_TRY(pt_store_named(dir, PT_STORE_BEST, &best, err));
     PT_TRY(pt_store_list(dir, &steps, &n, err));
     pt_status status = PT_OK;
     for (int i = 0; status == PT_OK && i < n; i++)
-        if (steps[i] <= newest && pt_store_is_committed(dir, steps[i]) && kept++ >= keep)
+        if (steps[i] <= newest && pt_store_is_committed(dir, steps[i]) && kept++ >= keep &&
+            steps[i] != best)
             status = pt_store_remove(dir, steps[i], err);
     free(steps);
     return status;
@@ -161,9 +162,9 @@ static pt_status write_manifest(const char *dir, int64_t step, json_t *manifest,
     return status;
 }
 
-pt_status pt_store_point(const char *dir, int64_t step, pt_error *err)
+pt_status pt_store_point(const char *dir, const char *name, int64_t step, pt_error *err)
 {
-    char *path = pt_text_format("%s/latest", dir);
+    char *path = pt_text_format("%s/%s", dir, name);
     char *text = pt_text_format("step-%06" PRId64 "\n", step);
     pt_status status = path && text ? pt_file_write(path, text, strlen(text), err) : no_memory(err);
     free(path);
@@ -181,8 +182,7 @@ static pt_status commit(const char *dir, int64_t step, json_t *manifest, const p
 }
 
 pt_status pt_store_commit(const char *dir, int64_t step, json_t *manifest,
-                          const pt_store_file *files, int n, int keep, bool *ret_committed,
-                          pt_error *err)
+                          const pt_store_file *files, int n, bool *ret_committed, pt_error *err)
 {
     pt_error ignored = {PT_OK, ""};
     pt_status status = commit(dir, step, manifest, files, n, err);
@@ -191,8 +191,7 @@ pt_status pt_store_commit(const char *dir, int64_t step, json_t *manifest,
         (void)pt_store_remove(dir, step, &ignored);
         return status;
     }
-    PT_TRY(pt_store_point(dir, step, err));
-    return prune(dir, step, keep, err);
+    return pt_store_point(dir, PT_STORE_LATEST, step, err);
 }
 
 /* ---- at the start -----------------------------------------------------------------------------
@@ -208,6 +207,26 @@ static pt_status put_aside(const char *dir, int64_t step, pt_error *err)
         status = pt_fail(err, PT_EIO, "%s cannot be renamed: %s", folder, strerror(errno));
     free(folder);
     free(aside);
+    return status;
+}
+
+/* Never a step that will be put aside, nor one that is gone. */
+static pt_status point_best_again(const char *dir, int64_t step, int64_t best, pt_error *err)
+{
+    int64_t named = -1;
+    pt_error unreadable = {PT_OK, ""};
+    bool known = pt_store_named(dir, PT_STORE_BEST, &named, &unreadable) == PT_OK;
+    if (known && named >= 0 && named <= step && pt_store_is_committed(dir, named))
+        return PT_OK;
+    if (best > 0)
+        return pt_store_point(dir, PT_STORE_BEST, best, err);
+    if (known && named < 0)
+        return PT_OK;
+    char *path = pt_text_format("%s/" PT_STORE_BEST, dir);
+    pt_status status = path ? PT_OK : no_memory(err);
+    if (status == PT_OK && unlink(path) != 0)
+        status = pt_fail(err, PT_EIO, "%s cannot be removed: %s", path, strerror(errno));
+    free(path);
     return status;
 }
 
@@ -251,14 +270,17 @@ static pt_status count_launch(const char *dir, int64_t *ret_launch, pt_error *er
     return status;
 }
 
-pt_status pt_store_open(const char *dir, int64_t step, int64_t *ret_launch, pt_error *err)
+pt_status pt_store_open(const char *dir, int64_t step, int64_t best, int64_t *ret_launch,
+                        pt_error *err)
 {
     int64_t launch = *ret_launch;
     if (!*dir)
         return pt_fail(err, PT_EINPUT, "--checkpoint: write the name of a directory");
     PT_TRY(pt_file_make_folders(dir, err));
+    /* Before what they may name now is gone. */
     if (step >= 0)
-        PT_TRY(pt_store_point(dir, step, err)); /* before what it may name now is gone */
+        PT_TRY(pt_store_point(dir, PT_STORE_LATEST, step, err));
+    PT_TRY(point_best_again(dir, step, best, err));
     PT_TRY(clear_newer(dir, step, err));
     PT_TRY(count_launch(dir, &launch, err));
     *ret_launch = launch;

@@ -3,6 +3,7 @@
  *   DIR/step-000050/layer-000-conv1.safetensors …   every rank writes those of its own layers
  *       step-000050/manifest.json                   written last: with it the step is there
  *       latest                                      "step-000050": the newest that is
+ *       best                                        likewise, the best one: --keep-best
  *       launch                                      how many runs have written here
  *
  * A step without a manifest is half-written, and nobody's. A step is good when the manifest and
@@ -47,21 +48,31 @@ pt_status pt_store_write(const char *dir, int64_t step, const char *name, const 
 pt_status pt_store_sync(const char *dir, int64_t step, pt_error *err);
 
 /* Makes the step be there: adds the list of files to the manifest, writes it, and has `latest` name
- * the step; of the committed steps the `keep` newest stay (0: all). *ret_committed: the step is
- * there, even if something behind that failed; if not, what there was of it is taken away. PT_EIO
- * also where a file is not there, which is so when ranks see different directories. */
+ * the step. *ret_committed: the step is there, even if something behind that failed; if not, what
+ * there was of it is taken away. PT_EIO also where a file is not there, which is so when ranks see
+ * different directories. */
 pt_status pt_store_commit(const char *dir, int64_t step, json_t *manifest,
-                          const pt_store_file *files, int n, int keep, bool *ret_committed,
-                          pt_error *err);
-pt_status pt_store_point(const char *dir, int64_t step, pt_error *err); /* `latest` */
+                          const pt_store_file *files, int n, bool *ret_committed, pt_error *err);
+
+/* Files that name a step. */
+#define PT_STORE_LATEST "latest"
+#define PT_STORE_BEST   "best"
+pt_status pt_store_point(const char *dir, const char *name, int64_t step, pt_error *err);
+/* *ret_step: -1 where there is no such file. PT_EIO: it cannot be read, or names no step. */
+pt_status pt_store_named(const char *dir, const char *name, int64_t *ret_step, pt_error *err);
+
+/* Of the committed steps up to `newest` the `keep` newest stay (0: all), and what `best` names. */
+pt_status pt_store_prune(const char *dir, int64_t newest, int keep, pt_error *err);
 
 /* Takes a step away, the manifest first. */
 pt_status pt_store_remove(const char *dir, int64_t step, pt_error *err);
 
 /* Readies a directory, which is made, for a run that goes on from `step` of it; -1: from no step of
  * it, and then it may have none that is committed (PT_EINPUT). What is newer than `step` is not
- * good: half-written steps go, others get a name that is no step's. *ret_launch: the number of this
- * run. */
-pt_status pt_store_open(const char *dir, int64_t step, int64_t *ret_launch, pt_error *err);
+ * good: half-written steps go, others get a name that is no step's. Where `best` names what is
+ * gone or put aside, it names the step `best` then, or is taken away (0). *ret_launch: the number
+ * of this run. */
+pt_status pt_store_open(const char *dir, int64_t step, int64_t best, int64_t *ret_launch,
+                        pt_error *err);
 
 #endif

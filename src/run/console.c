@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "checkpoint.h"
 #include "pipetrain/clock.h"
 #include "settings_rules.h"
 
@@ -266,6 +267,9 @@ void pt_console_finish(pt_console *c, const run_totals *totals)
                 c->predicted_epoch_us / 1e6);
     for (int set = 0; set < EVAL_SETS; set++)
         print_score(c, (eval_set)set, &totals->scores[set]);
+    pt_score best = pt_checkpoint_best(c->run->checkpoint);
+    if (best.step > 0)
+        fprintf(c->out, " | the best step is %lld", (long long)best.step);
     fputc('\n', c->out);
     for (int i = 0; i < c->run->stages; i++) {
         const stage_totals *t = &totals->stages[i];

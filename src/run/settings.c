@@ -296,6 +296,7 @@ static const struct {
     {"checkpoint", "training or --check", trains_or_checks},
     {"every", "--checkpoint", checkpoints},
     {"keep", "--checkpoint", checkpoints},
+    {"keep-best", "--checkpoint", checkpoints},
     {"resume", "training", trains},
     {"validation", "training or --check", trains_or_checks},
     {"validation", "--eval-every 1 or more", evaluates},
@@ -386,6 +387,7 @@ pt_status pt_config_settle(pt_config *config, pt_error *err)
     PT_TRY(settle_batch(config, err));
     settle_betas(config);
     PT_TRY(settle_every(&config->settings, err));
+    PT_TRY(pt_config_settle_best(&config->settings, err));
     PT_TRY(settle_lists(config, err));
     settle_chunks(&config->settings);
     return pt_rules_settle(config, err);

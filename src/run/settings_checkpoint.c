@@ -1,4 +1,4 @@
-/* How often: --every. */
+/* How often, and what stays: --every, --keep-best. */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -29,5 +29,19 @@ pt_status pt_config_every(const pt_settings *s, int64_t *ret_steps, double *ret_
                        "as 60s",
                        s->every);
     *ret_steps = (int64_t)value;
+    return PT_OK;
+}
+
+pt_status pt_config_settle_best(pt_settings *s, pt_error *err)
+{
+    s->keep_best = s->keep_best && s->checkpoint;
+    if (s->keep_best && s->validation == 0)
+        return pt_fail(err, PT_EINPUT,
+                       "--keep-best goes by what is held out of the training set; write "
+                       "--validation FRACTION, such as 0.1, or leave --keep-best out");
+    if (s->keep_best && s->eval_every == 0)
+        return pt_fail(err, PT_EINPUT,
+                       "--keep-best goes by evaluations, and --eval-every 0 leaves them out; write "
+                       "--eval-every 1 or more, or leave --keep-best out");
     return PT_OK;
 }

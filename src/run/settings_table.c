@@ -103,6 +103,11 @@ const pt_option pt_settings_rows[] = {
          "epoch."),
     INT("keep", TO_DO, keep, "K", 0, 1e9,
         "With --checkpoint: the K newest stay, older ones go. 0: all stay."),
+    FLAG(
+        "keep-best", TO_DO, keep_best,
+        "With --checkpoint and --validation: the step with the best validation accuracy stays, too "
+        "(without classes, the lowest loss), and DIR/best names it. For that, epochs that are "
+        "evaluated end with a checkpoint."),
     TEXT(
         "resume", TO_DO, resume, "DIR",
         "Go on from the newest whole checkpoint in DIR, on any number of ranks; from the beginning "

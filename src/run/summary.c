@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint.h"
 #include "json_run.h"
 #include "reporter.h"
 
@@ -62,6 +63,7 @@ static json_t *summary_object(const pt_run *run, const run_totals *totals, const
     double train_s = (double)totals->train_ns / 1e9;
     for (int i = 0; i < run->stages; i++)
         json_array_append_new(stages, stage_object(run, &cards[i], &totals->stages[i]));
+    pt_score best = pt_checkpoint_best(run->checkpoint);
     const set_score *test = &totals->scores[EVAL_TEST], *held = &totals->scores[EVAL_VALIDATION];
     json_object_set_new(object, "test_accuracy", pt_json_number(test->accuracy));
     json_object_set_new(object, "best_accuracy", pt_json_number(test->best_accuracy));
@@ -69,6 +71,8 @@ static json_t *summary_object(const pt_run *run, const run_totals *totals, const
     json_object_set_new(object, "validation_accuracy", pt_json_number(held->accuracy));
     json_object_set_new(object, "best_validation_accuracy", pt_json_number(held->best_accuracy));
     json_object_set_new(object, "validation_loss", pt_json_number(held->loss));
+    json_object_set_new(object, "best_step",
+                        best.step > 0 ? json_integer((json_int_t)best.step) : json_null());
     json_object_set_new(object, "train_loss", pt_json_number(totals->train_loss));
     json_object_set_new(object, "images_per_s",
                         pt_json_number(train_s > 0 ? (double)totals->samples / train_s : 0));

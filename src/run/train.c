@@ -119,13 +119,31 @@ bool pt_run_evaluates(const pt_run *run, int64_t epoch)
     return every > 0 && ((epoch + 1) % every == 0 || epoch + 1 == run->epochs);
 }
 
+static pt_status validate(pt_run *run, pt_error *err)
+{
+    const run_totals *totals = pt_reporter_totals(run->reporter);
+    const set_score *found = &totals->scores[EVAL_VALIDATION];
+    PT_TRY(evaluate(run, EVAL_VALIDATION, err));
+    if (run->checkpoint)
+        pt_checkpoint_score(run->checkpoint,
+                            &(pt_score){totals->steps, found->loss, found->accuracy});
+    return PT_OK;
+}
+
 /* Choices are made by what is held out: then the test set is looked at once, when all are made. */
 static pt_status evaluate_epoch(pt_run *run, pt_error *err)
 {
     bool validates = run->validation_plan.samples > 0;
     if (validates)
-        PT_TRY(evaluate(run, EVAL_VALIDATION, err));
+        PT_TRY(validate(run, err));
     return validates && run->epoch + 1 < run->epochs ? PT_OK : evaluate(run, EVAL_TEST, err);
+}
+
+/* It was the last epoch then, say, and was evaluated for that. */
+static bool is_scored_again(const pt_run *run)
+{
+    return run->settings->keep_best && run->resumed.is_best &&
+           run->resumed.step == (run->epoch + 1) * run->steps_per_epoch;
 }
 
 /* An epoch that was whole when its last checkpoint was taken is evaluated (again): whether that had
@@ -138,7 +156,7 @@ static pt_status train_epochs(pt_run *run, pt_error *err)
         int64_t before = run->epoch * run->steps_per_epoch, left = run->total_steps - before;
         int64_t steps = left < run->steps_per_epoch ? left : run->steps_per_epoch;
         PT_TRY(train_epoch(run, done > before ? done - before : 0, steps, err));
-        if (pt_run_evaluates(run, run->epoch))
+        if (pt_run_evaluates(run, run->epoch) || is_scored_again(run))
             PT_TRY(evaluate_epoch(run, err));
     }
     return PT_OK;

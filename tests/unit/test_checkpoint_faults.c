@@ -65,9 +65,9 @@ static pt_status write_step(int64_t step, bool *ret_committed, pt_error *err)
         return status;
     }
     json_t *manifest = json_pack("{s:i, s:I}", "format", 1, "step", (json_int_t)step);
-    status = pt_store_commit(folder, step, manifest, files, FILES, KEEP, ret_committed, err);
+    status = pt_store_commit(folder, step, manifest, files, FILES, ret_committed, err);
     json_decref(manifest);
-    return status;
+    return status == PT_OK ? pt_store_prune(folder, step, KEEP, err) : status;
 }
 
 static void must_write(int64_t step)
@@ -106,7 +106,16 @@ static int64_t latest(void)
     return step;
 }
 
-/* All committed steps are good, `latest` is one of them; the newest of them. */
+/* -1: there is none. */
+static int64_t best(void)
+{
+    pt_error err = {PT_OK, ""};
+    int64_t step = 0;
+    assert_ok(pt_store_named(folder, PT_STORE_BEST, &step, &err), &err);
+    return step;
+}
+
+/* All committed steps are good, `latest` is one of them, and `best`; the newest of them. */
 static int64_t judge(void)
 {
     pt_error err = {PT_OK, ""};
@@ -120,6 +129,7 @@ static int64_t judge(void)
         }
     free(steps);
     assert_true(is_good(latest()));
+    assert_true(best() < 0 || is_good(best()));
     return newest;
 }
 
@@ -138,12 +148,19 @@ static int count_entries(const char *path)
 /* ---- each call in turn ------------------------------------------------------------------------
  */
 
+static void call_best(int64_t step)
+{
+    pt_error err = {PT_OK, ""};
+    assert_ok(pt_store_point(folder, PT_STORE_BEST, step, &err), &err);
+}
+
 static void begin_anew(void)
 {
     remove_all();
     assert_int_equal(mkdir(folder, 0777), 0);
     for (int64_t step = 1; step < FIRST; step++)
         must_write(step);
+    call_best(1);
 }
 
 /* What a job says in a process of its own: 0 it succeeded, 1 it failed and said why, 2 it failed
@@ -173,6 +190,10 @@ static int write_next(void)
     bool committed = false;
     pt_status status = write_step(FIRST, &committed, &err);
     if (status == PT_OK)
+        status = pt_store_point(folder, PT_STORE_BEST, FIRST, &err);
+    if (status == PT_OK)
+        status = pt_store_prune(folder, FIRST, KEEP, &err);
+    if (status == PT_OK)
         return committed ? 0 : 4;
     if (!strstr(err.text, folder) && !strstr(err.text, "cannot"))
         return 5; /* says nothing */
@@ -183,7 +204,14 @@ static int open_again(void)
 {
     pt_error err = {PT_OK, ""};
     int64_t launch = 0;
-    return pt_store_open(folder, 1, &launch, &err) == PT_OK ? 0 : 1;
+    return pt_store_open(folder, 1, /*best=*/1, &launch, &err) == PT_OK ? 0 : 1;
+}
+
+/* The best one stays beside those that are kept: until another one is, and no longer. */
+static void judge_best(bool done)
+{
+    assert_true(best() == FIRST || (best() == 1 && !done));
+    assert_true(!done || !pt_store_is_committed(folder, 1));
 }
 
 /* Another run finds the directory as it was left, and goes on in it. */
@@ -191,7 +219,7 @@ static void go_on_from(int64_t newest)
 {
     pt_error err = {PT_OK, ""};
     int64_t launch = 0;
-    assert_ok(pt_store_open(folder, newest, &launch, &err), &err);
+    assert_ok(pt_store_open(folder, newest, /*best=*/0, &launch, &err), &err);
     assert_int_equal(latest(), newest);
     must_write(newest + 1);
     assert_int_equal(judge(), newest + 1);
@@ -208,6 +236,7 @@ static void killed_while_writing(fault_kind kind)
         begin_anew();
         int said = in_child(write_next, kind, at, 0);
         int64_t newest = judge();
+        judge_best(said == 3);
         if (said == 3) {
             assert_int_equal(newest, FIRST);
             break;
@@ -233,6 +262,38 @@ static void test_killed_in_a_write(void **state)
     killed_while_writing(FAULT_KILL_HALF);
 }
 
+static void test_best_stays_among_many(void **state)
+{
+    (void)state;
+    begin_anew();
+    for (int64_t step = FIRST; step < 9; step++)
+        must_write(step);
+    assert_true(is_good(1) && is_good(7) && is_good(8));
+    assert_false(pt_store_is_committed(folder, 2) || pt_store_is_committed(folder, 6));
+    call_best(7);
+    must_write(9);
+    assert_false(pt_store_is_committed(folder, 1));
+    judge();
+}
+
+/* What it names cannot be known: nothing is taken away. */
+static void test_best_that_cannot_be_read(void **state)
+{
+    (void)state;
+    pt_error err = {PT_OK, ""};
+    begin_anew();
+    char *path = pt_text_format("%s/best", folder);
+    assert_ok(pt_file_write(path, "stop-1\n", 7, &err), &err);
+    bool committed = false;
+    assert_fails(write_step(FIRST, &committed, &err), PT_EIO, "names no step", &err);
+    assert_true(committed);
+    assert_true(is_good(1) && is_good(2) && is_good(FIRST));
+    int64_t launch = 0;
+    assert_ok(pt_store_open(folder, FIRST, /*best=*/0, &launch, &err), &err);
+    assert_int_equal(best(), -1);
+    free(path);
+}
+
 /* A step that failed is said to have, and leaves no folder behind; the run writes the next one. */
 static void refused_while_writing(fault_kind kind, int error)
 {
@@ -242,6 +303,7 @@ static void refused_while_writing(fault_kind kind, int error)
         begin_anew();
         int said = in_child(write_next, kind, at, error);
         int64_t newest = judge();
+        judge_best(said == 3);
         if (said == 3)
             break;
         assert_in_range(said, 0, 2);
@@ -281,7 +343,7 @@ static void spoil(int64_t step)
     free(path);
 }
 
-/* Step 2 is broken, and `latest` names it; step 3 is half-written. */
+/* Step 2 is broken, and `latest` and `best` name it; step 3 is half-written. */
 static void test_killed_at_the_start(void **state)
 {
     (void)state;
@@ -289,6 +351,7 @@ static void test_killed_at_the_start(void **state)
         assert_true(at < MOST_CALLS);
         begin_anew();
         spoil(2);
+        call_best(2);
         pt_error err = {PT_OK, ""};
         assert_ok(pt_store_write(folder, FIRST, "layer-000-a.safetensors", "x", 1, &err), &err);
         int said = in_child(open_again, FAULT_KILL, at, 0);
@@ -296,6 +359,7 @@ static void test_killed_at_the_start(void **state)
         assert_true(latest() == 1 || latest() == 2);
         assert_true(latest() == 1 || said == FAULT_KILLED);
         assert_true(latest() != 1 || is_good(latest()));
+        assert_true(best() == 1 || (best() == 2 && said == FAULT_KILLED));
         if (said == 3)
             break;
         assert_int_equal(said, FAULT_KILLED);
@@ -362,6 +426,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_killed_in_a_write),
+        cmocka_unit_test(test_best_stays_among_many),
+        cmocka_unit_test(test_best_that_cannot_be_read),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_full_in_a_write),
         cmocka_unit_test(test_killed_at_the_start),
