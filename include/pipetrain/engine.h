@@ -16,6 +16,7 @@
 
 #include "pipetrain/dataset.h"
 #include "pipetrain/loader.h"
+#include "pipetrain/mark.h"
 #include "pipetrain/schedule.h"
 #include "pipetrain/stage.h"
 #include "pipetrain/status.h"
@@ -91,6 +92,7 @@ typedef struct pt_engine_spec {
     int64_t largest_samples;    /* largest micro-batch */
     int64_t most_micro_batches; /* of any pass that wants timings */
     pt_engine_hooks hooks;
+    pt_mark *mark; /* where the engine says what it does; NULL: nobody looks */
 } pt_engine_spec;
 
 /* Opens links to the neighbours; every rank calls it. */

@@ -63,6 +63,12 @@ void pt_world_describe(const pt_world *world, char *text, size_t size);
  * set, or hears that another rank is aborting, returns PT_EINTERRUPTED. */
 void pt_world_watch(pt_world *world, const volatile int *stop);
 
+/* For another thread, which may ask these two and nothing else that would speak to MPI: the rank
+ * that the wait now under way is for, or -1; and the messages that are made, or read, and wait for
+ * this rank's own device before they can go on. */
+int pt_world_awaited(const pt_world *world);
+int pt_world_put_off(const pt_world *world);
+
 /* What waits do between two looks instead of spinning, yielding and sleeping as they see fit: a
  * millisecond at most. NULL: that again. */
 void pt_world_pause_by(pt_world *world, void (*pause)(void *context), void *context);

@@ -45,7 +45,7 @@ static pt_status wait_exactly(pt_world *world, MPI_Request *request, int source,
 {
     MPI_Status mpi_status;
     int got = 0;
-    PT_TRY(pt_comm_wait(world, request, &mpi_status, err));
+    PT_TRY(pt_comm_wait(world, source, request, &mpi_status, err));
     MPI_Get_count(&mpi_status, MPI_BYTE, &got);
     if ((size_t)got != bytes)
         return pt_fail(err, PT_ECOMM,
@@ -89,7 +89,7 @@ static pt_status cast_end(pt_world *world, pt_purpose purpose, int root, size_t 
     if (world->rank != root)
         return wait_exactly(world, &requests[root], root, bytes, err);
     for (int r = 0; r < world->size; r++)
-        PT_TRY(pt_comm_wait(world, &requests[r], MPI_STATUS_IGNORE, err));
+        PT_TRY(pt_comm_wait(world, r, &requests[r], MPI_STATUS_IGNORE, err));
     return PT_OK;
 }
 
@@ -125,7 +125,7 @@ static pt_status give_part(pt_world *world, pt_purpose purpose, int root, const 
                              MPI_Isend(data + offset, (int)now, MPI_BYTE, root, TAG_GATHER,
                                        world->comms[purpose], request),
                              "giving to a gather", err));
-        PT_TRY(pt_comm_wait(world, request, MPI_STATUS_IGNORE, err));
+        PT_TRY(pt_comm_wait(world, root, request, MPI_STATUS_IGNORE, err));
         offset += now;
     }
     return PT_OK;
@@ -277,7 +277,7 @@ static pt_status exchange(pt_world *world, int peer, bool sends, int64_t *value,
     int code = sends ? MPI_Isend(value, sizeof *value, MPI_BYTE, peer, TAG_CLOCK, comm, request)
                      : MPI_Irecv(value, sizeof *value, MPI_BYTE, peer, TAG_CLOCK, comm, request);
     PT_TRY(pt_comm_check(world, code, "comparing clocks", err));
-    return pt_comm_wait(world, request, MPI_STATUS_IGNORE, err);
+    return pt_comm_wait(world, peer, request, MPI_STATUS_IGNORE, err);
 }
 
 static pt_status answer_with_clock(pt_world *world, int peer, pt_error *err)

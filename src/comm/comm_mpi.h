@@ -10,6 +10,7 @@
 #define PIPETRAIN_COMM_COMM_MPI_H
 
 #include <mpi.h>
+#include <stdatomic.h>
 
 #include "pipetrain/world.h"
 
@@ -29,7 +30,9 @@ struct pt_world {
     MPI_Comm meeting;      /* where two ranks agree on a link, and parent of what is made later */
     MPI_Request *requests; /* `size` for each purpose: one collective at a time on each */
     struct pt_link *links; /* all that are open */
-    int put_off;           /* sends and releases that they have put off */
+    /* Written by the thread that speaks with MPI, read by any. */
+    atomic_int put_off; /* sends and releases that links have put off */
+    atomic_int awaited; /* 1 + the rank that is waited for; 0: no wait is under way */
     char host[MPI_MAX_PROCESSOR_NAME];
     char library[PT_LIBRARY_TEXT];
 };
@@ -47,9 +50,13 @@ pt_status pt_comm_stopped(const pt_world *world, pt_error *err);
 pt_status pt_comm_turn(pt_world *world, int64_t *since_ns, pt_error *err);
 /* Carries out what the links of this world have put off, as far as it is ready; never waits. */
 pt_status pt_comm_carry_out(pt_world *world, pt_error *err);
-/* Waits for one request; looks at it before it looks at the stop flag. */
-pt_status pt_comm_wait(pt_world *world, MPI_Request *request, MPI_Status *ret_status,
+/* Waits for one request, which rank `peer` has to answer; looks at it before it looks at the stop
+ * flag. */
+pt_status pt_comm_wait(pt_world *world, int peer, MPI_Request *request, MPI_Status *ret_status,
                        pt_error *err);
+/* Around any wait: whom it is for. */
+void pt_comm_awaits(pt_world *world, int peer);
+void pt_comm_awaits_nobody(pt_world *world);
 /* Cancels what is still under way. Never waits longer than a fraction of a second, even when the
  * other rank is gone. True when MPI no longer knows any of the buffers. */
 bool pt_comm_drop(MPI_Request *requests, int n);

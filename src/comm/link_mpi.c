@@ -44,8 +44,8 @@ static pt_status meet_other_end(pt_world *world, const pt_link_spec *spec, pt_er
                                   MPI_Isend(mine, sizeof mine, MPI_BYTE, peer, 0, world->meeting,
                                             &requests[1]),
                                   "opening", err));
-    PT_GOTO(status, pt_comm_wait(world, &requests[0], MPI_STATUS_IGNORE, err));
-    PT_GOTO(status, pt_comm_wait(world, &requests[1], MPI_STATUS_IGNORE, err));
+    PT_GOTO(status, pt_comm_wait(world, peer, &requests[0], MPI_STATUS_IGNORE, err));
+    PT_GOTO(status, pt_comm_wait(world, peer, &requests[1], MPI_STATUS_IGNORE, err));
     for (int i = 0; i < FIELDS; i++)
         if (mine[i] != theirs[i])
             return pt_fail(err, PT_EINTERNAL,

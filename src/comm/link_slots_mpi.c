@@ -152,11 +152,13 @@ pt_status pt_link_slot_wait(pt_link *link, int slot, pt_error *err)
     if (status == PT_OK && done)
         return PT_OK;
     int64_t began = pt_clock_ns();
+    pt_comm_awaits(link->world, link->is_sender ? link->spec.to : link->spec.from);
     while (status == PT_OK && !done) {
         status = pt_comm_turn(link->world, &since, err);
         if (status == PT_OK)
             status = pt_link_slot_test(link, slot, &done, err);
     }
+    pt_comm_awaits_nobody(link->world);
     *(link->is_sender ? &link->send_wait_ns : &link->receive_wait_ns) += pt_clock_ns() - began;
     return status;
 }

@@ -115,6 +115,6 @@ bool pt_mail_take(pt_mail *mail, void *ret_record, int *ret_sender)
 pt_status pt_mail_flush(pt_mail *mail, pt_error *err)
 {
     for (int s = 0; s < mail->slots && mail->world->rank != 0; s++)
-        PT_TRY(pt_comm_wait(mail->world, &mail->requests[s], MPI_STATUS_IGNORE, err));
+        PT_TRY(pt_comm_wait(mail->world, /*peer=*/0, &mail->requests[s], MPI_STATUS_IGNORE, err));
     return PT_OK;
 }

@@ -109,6 +109,18 @@ void pt_world_watch(pt_world *world, const volatile int *stop)
     (void)world, (void)stop; /* nothing here ever waits */
 }
 
+int pt_world_awaited(const pt_world *world)
+{
+    (void)world;
+    return -1;
+}
+
+int pt_world_put_off(const pt_world *world)
+{
+    (void)world;
+    return 0;
+}
+
 void pt_world_pause_by(pt_world *world, void (*pause)(void *context), void *context)
 {
     (void)world, (void)pause, (void)context;

@@ -67,7 +67,28 @@ pt_status pt_comm_turn(pt_world *world, int64_t *since_ns, pt_error *err)
     return PT_OK;
 }
 
-pt_status pt_comm_wait(pt_world *world, MPI_Request *request, MPI_Status *ret_status, pt_error *err)
+void pt_comm_awaits(pt_world *world, int peer)
+{
+    atomic_store_explicit(&world->awaited, peer + 1, memory_order_relaxed);
+}
+
+void pt_comm_awaits_nobody(pt_world *world)
+{
+    pt_comm_awaits(world, -1);
+}
+
+int pt_world_awaited(const pt_world *world)
+{
+    return atomic_load_explicit(&world->awaited, memory_order_relaxed) - 1;
+}
+
+int pt_world_put_off(const pt_world *world)
+{
+    return atomic_load_explicit(&world->put_off, memory_order_relaxed);
+}
+
+static pt_status wait_until_done(pt_world *world, MPI_Request *request, MPI_Status *ret_status,
+                                 pt_error *err)
 {
     int64_t since = 0;
     for (;;) {
@@ -78,6 +99,15 @@ pt_status pt_comm_wait(pt_world *world, MPI_Request *request, MPI_Status *ret_st
             return PT_OK;
         PT_TRY(pt_comm_turn(world, &since, err));
     }
+}
+
+pt_status pt_comm_wait(pt_world *world, int peer, MPI_Request *request, MPI_Status *ret_status,
+                       pt_error *err)
+{
+    pt_comm_awaits(world, peer);
+    pt_status status = wait_until_done(world, request, ret_status, err);
+    pt_comm_awaits_nobody(world);
+    return status;
 }
 
 bool pt_comm_drop(MPI_Request *requests, int n)

@@ -139,9 +139,13 @@ static pt_status run_list(pt_engine *e, pt_error *err)
             PT_TRY(begin_step(e, action->step, err));
         e->action = action;
         e->at = &e->blocks[e->action->chunk];
+        pt_mark_action(e->spec.mark, action, e->epoch, e->pass->mode == PT_TRAIN);
         PT_TRY(pt_engine_act(e, err));
+        if (action->kind == PT_UPDATE)
+            pt_mark_step(e->spec.mark);
         PT_TRY(between_ops(e, err));
     }
+    pt_mark_place(e->spec.mark, "at the end of a pass", /*step=*/0, /*peer=*/-1);
     PT_TRY(pt_links_flush(e, err));
     return pt_results_settle(e, err);
 }
@@ -154,6 +158,7 @@ static void begin_pass(pt_engine *e, const pt_pass *pass)
     e->first_timing = e->n_timings = (int)before * e->n_blocks;
     e->next_step = pass->first_step;
     e->end_step = INT64_MAX;
+    pt_mark_steps_begin(e->spec.mark);
     e->step = (pt_step_result){0};
     e->sums = pass->before ? *pass->before : (pt_pass_result){0};
 }
