@@ -11,6 +11,7 @@
 #include "pipetrain/dataset.h"
 #include "pipetrain/engine.h"
 #include "pipetrain/loader.h"
+#include "pipetrain/mark.h"
 #include "pipetrain/partition.h"
 #include "pipetrain/schedule.h"
 #include "pipetrain/settings.h"
@@ -22,6 +23,20 @@
 typedef struct pt_reporter pt_reporter;     /* console, log and sums; src/run/reporter.h */
 typedef struct pt_timeline pt_timeline;     /* --timing and --trace; likewise */
 typedef struct pt_checkpoint pt_checkpoint; /* --checkpoint; src/run/checkpoint.h */
+typedef struct pt_watchdog pt_watchdog;     /* --stall; src/run/watchdog.h */
+typedef struct pt_progress pt_progress;     /* PIPETRAIN_PROGRESS; src/run/progress.h */
+
+/* What a run needs of the program around it. */
+typedef struct pt_run_app {
+    FILE *console;            /* rank 0's */
+    const volatile int *stop; /* set by a signal handler: leave now */
+    /* The same for an end with something to go on from: with --checkpoint, one is taken at the end
+     * of the step that begins next, and training ends there. Rank 0's counts. NULL: never. */
+    const volatile int *halt;
+    /* The rank stalls and has said so; ends the process. Called in another thread, in which MPI
+     * must not be called. Not called without --stall. */
+    void (*stalled)(void);
+} pt_run_app;
 
 /* An evaluation of what is held out, after so many steps. */
 typedef struct pt_score {
@@ -63,9 +78,9 @@ typedef struct pt_run {
     const pt_config *config;
     const pt_settings *settings; /* of the config */
     const pt_partition *partition;
-    FILE *console; /* rank 0's */
-    const volatile int *stop;
-    const volatile int *halt; /* or NULL; see pt_run_halt_by */
+    FILE *console;
+    const volatile int *stop, *halt; /* as pt_run_app says, … */
+    void (*stalled)(void);           /* … and this one */
 
     int stages, rank; /* how many ranks there are, and which one this is */
     int chunks;       /* blocks of layers on each rank */
@@ -102,24 +117,24 @@ typedef struct pt_run {
     pt_reporter *reporter;
     pt_timeline *timeline;     /* NULL: nobody asked for timings */
     pt_checkpoint *checkpoint; /* NULL: nobody asked for any */
+    pt_mark mark;              /* where this rank is */
+    double stall_s;            /* the watchdog's limit; 0: auto, below: off */
+    pt_watchdog *watchdog;     /* NULL: nobody asked for one */
+    pt_progress *progress;     /* rank 0, training; NULL: nobody asked for any */
 } pt_run;
 
 /* Opens everything for training (or, with --infer, for prediction). Collective: all ranks succeed,
  * or all fail with the message of the lowest rank that could not. */
 pt_status pt_run_open(pt_world *world, const pt_config *config, const pt_partition *partition,
-                      FILE *console, const volatile int *stop, pt_run **ret_run, pt_error *err);
+                      const pt_run_app *app, pt_run **ret_run, pt_error *err);
 /* One stage of `stages`, without its neighbours: what --check looks at. The stage is profiled, its
  * weights are not given. No rank but this one is asked. */
 pt_status pt_run_open_alone(const pt_config *config, const pt_partition *partition, int stages,
                             int rank, pt_run **ret_run, pt_error *err);
 void pt_run_close(pt_run *run); /* NULL is fine */
 
-/* A flag that, once set, makes a run with --checkpoint take one at the end of the step that begins
- * next, and end there. Rank 0's counts. Set by a signal handler. */
-void pt_run_halt_by(pt_run *run, const volatile int *halt);
-
-/* Trains, evaluates, saves, writes the files that were asked for. PT_ESTOPPED: ended by the flag
- * above, on all ranks alike, in an orderly way. Any other failure is this rank's own: the others
+/* Trains, evaluates, saves, writes the files that were asked for. PT_ESTOPPED: ended by app->halt,
+ * on all ranks alike, in an orderly way. Any other failure is this rank's own: the others
  * must be ended (pt_world_abort). */
 pt_status pt_run_train(pt_run *run, pt_error *err);
 

@@ -43,6 +43,7 @@ typedef struct pt_settings {
     char *recompute;
     /* machine */
     char *backend, *precision, *p2p, *clock;
+    char *stall; /* NULL: as the environment says */
     bool deterministic;
     int64_t threads;
     /* output */
@@ -91,6 +92,10 @@ pt_status pt_config_every(const pt_settings *settings, int64_t *ret_steps, doubl
 
 /* --keep-best: gives way where no checkpoints are taken. PT_EINPUT: there is no score to go by. */
 pt_status pt_config_settle_best(pt_settings *settings, pt_error *err);
+
+/* A limit of --stall, or of the variable in its place: `text` is seconds, "auto" (0) or "off" (-1).
+ * PT_EINPUT: it is none of these; the message begins with `name`. */
+pt_status pt_config_stall(const char *name, const char *text, double *ret_seconds, pt_error *err);
 
 /* The learning-rate schedule of a run whose epochs have this many steps. */
 pt_status pt_config_lr(const pt_config *config, int64_t steps_per_epoch, int64_t total_steps,

@@ -17,6 +17,9 @@ const volatile int *pt_app_halt_flag(void);
 void pt_app_catch_halt(void);
 /* This run keeps nothing to go on from: the signal, if it came or comes, is a warning. */
 void pt_app_ignore_halt(void);
+/* Another thread has told that this rank stalls: ends the process a moment later, when the others
+ * have told it of themselves. They cannot be asked, and mpirun ends whoever is left. */
+void pt_app_stalled(void);
 /* The reason has been told. The ranks that are gone make mpirun end this one too, and where closing
  * takes longer than SIGALRM waits, "interrupted" would be a second reason. */
 void pt_app_has_spoken(void);

@@ -52,8 +52,8 @@ static pt_status run_command(pt_world *world, const pt_config *config,
                              pt_status (*command)(pt_run *run, pt_error *err), pt_error *err)
 {
     pt_run *run = NULL;
-    PT_TRY(pt_run_open(world, config, partition, stdout, pt_app_stop_flag(), &run, err));
-    pt_run_halt_by(run, pt_app_halt_flag());
+    const pt_run_app app = {stdout, pt_app_stop_flag(), pt_app_halt_flag(), pt_app_stalled};
+    PT_TRY(pt_run_open(world, config, partition, &app, &run, err));
     const char *plan_out = config->settings.plan_out;
     pt_status status = PT_OK;
     if (plan_out && run->rank == 0)

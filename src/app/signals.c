@@ -18,9 +18,10 @@
 static volatile int stop;
 static volatile int halt;
 static volatile int ignores_halt;
+static volatile int stalled;
 static volatile int speaks; /* this process is the one that says so */
 
-enum { PATIENCE_S = 1, EXIT_INTERRUPTED = 130 };
+enum { PATIENCE_S = 1, EXIT_INTERRUPTED = 130, EXIT_STALLED = 1, STALLED_NS = 300 * 1000 * 1000 };
 /* See pt_app_leave. */
 enum { LEAVE_NS = 150 * 1000 * 1000, STEP_NS = 20 * 1000 * 1000, STEPS = 8 };
 
@@ -43,7 +44,7 @@ void pt_app_leave(pt_world *world, const char *where)
 {
     int rank = pt_world_rank(world);
     bool alone = pt_world_size(world) == 1;
-    if (rank == 0 && !pt_world_is_aborting(world))
+    if (rank == 0 && !stalled && !pt_world_is_aborting(world))
         pt_log(PT_LOG_ERROR, "%s: %s", where,
                alone ? "interrupted"
                      : "ended by a signal (Ctrl-C, or another rank died: then mpirun says which)");
@@ -115,6 +116,14 @@ void pt_app_catch_signals(void)
     handle(SIGINT, ask_to_stop);
     handle(SIGTERM, ask_to_stop);
     handle(SIGALRM, leave);
+}
+
+void pt_app_stalled(void)
+{
+    stalled = 1;
+    pt_app_has_spoken();
+    pt_clock_sleep_ns(STALLED_NS);
+    _exit(EXIT_STALLED);
 }
 
 void pt_app_has_spoken(void)

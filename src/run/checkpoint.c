@@ -190,6 +190,7 @@ pt_status pt_checkpoint_step_begins(pt_checkpoint *c, int64_t step, bool *ret_la
         c->taken_ns = pt_clock_ns();
     if (is_root(c))
         said = (int32_t)word_of(c, step);
+    pt_mark_place(&c->run->mark, "at the begin of step", step, /*peer=*/-1);
     PT_TRY(
         pt_world_broadcast(c->run->world, PT_FOR_CHECKPOINT, /*root=*/0, &said, sizeof said, err));
     c->word = (word)said;
@@ -409,10 +410,28 @@ pt_status pt_checkpoint_between(pt_checkpoint *c, pt_error *err)
     return PT_OK;
 }
 
+/* For whoever asks what is waited for. */
+static void mark(const pt_checkpoint *c)
+{
+    static const char *const places[] = {
+        [IDLE] = "at the checkpoint of step",
+        [WRITING] = "at its disk, with the checkpoint of step",
+        [REPORTING] = "to take its report on the checkpoint of step",
+        [GATHERING] = "at the reports of all ranks on the checkpoint of step",
+        [COMMITTING] = "at its disk, with the commit of step",
+        [NAMING] = "at its disk, with the name of the best step, after step",
+    };
+    pt_mark_place(&c->run->mark, places[c->phase], c->stand.step, c->phase == REPORTING ? 0 : -1);
+}
+
 /* The steps' records, too, are looked at while a checkpoint is waited for. */
 static pt_status settle(pt_checkpoint *c, pt_error *err)
 {
+    phase marked = IDLE;
     while (c->phase != IDLE || c->better.step > 0) {
+        if (c->phase != marked)
+            mark(c);
+        marked = c->phase;
         PT_TRY(pt_reporter_between(c->run->reporter, err));
         PT_TRY(pt_checkpoint_between(c, err));
         if (pt_world_is_aborting(c->run->world))
@@ -438,6 +457,7 @@ static pt_status stop(pt_checkpoint *c, pt_error *err)
                          "stopped after step %lld with a checkpoint in %s; run the same command "
                          "with --resume %s to go on",
                          (long long)c->stand.step, c->dir, c->dir);
+    pt_mark_place(&c->run->mark, "at the commit of step", c->stand.step, /*peer=*/-1);
     return pt_world_agree(c->run->world, status, err, NULL);
 }
 
@@ -464,6 +484,7 @@ pt_status pt_checkpoint_take(pt_checkpoint *c, int64_t step, const pt_pass_resul
     c->word = GO_ON;
     /* Nobody begins before the one before is committed: its reports are not mixed with these. */
     PT_TRY(settle(c, err));
+    pt_mark_place(&c->run->mark, "at the checkpoint of step", step, /*peer=*/-1);
     PT_TRY(pt_world_broadcast(c->run->world, PT_FOR_CHECKPOINT, /*root=*/0, &go, sizeof go, err));
     PT_TRY(pt_image_take(c->image, err));
     c->taken_ns = pt_clock_ns();

@@ -14,6 +14,7 @@
 #include "console.h"
 #include "log_file.h"
 #include "pipetrain/clock.h"
+#include "progress.h"
 #include "reporter.h"
 #include "setup.h"
 
@@ -135,6 +136,7 @@ static pt_status on_record(pt_reporter *r, const pt_step_result *record, pt_erro
     r->arrived++;
     r->totals.steps++;
     r->totals.samples += record->samples;
+    pt_progress_step(r->run->progress, r->totals.steps);
     pt_console_step(r->console, record, r->totals.steps);
     return r->log ? pt_log_file_step(r->log, record, r->totals.steps, err) : PT_OK;
 }
@@ -262,7 +264,10 @@ static void add_up(stage_totals *total, const pt_pass_result *result)
 
 pt_status pt_reporter_epoch_end(pt_reporter *r, const pt_pass_result *result, pt_error *err)
 {
+    pt_mark_place(&r->run->mark, "at the end of an epoch, for the records of its steps", /*step=*/0,
+                  r->mailing && is_root(r) ? r->run->stages - 1 : -1);
     PT_TRY(settle(r, err));
+    pt_mark_place(&r->run->mark, "at the end of an epoch", /*step=*/0, /*peer=*/-1);
     PT_TRY(report_gaps(r, err));
     PT_TRY(gather(r, result, sizeof *result, r->gathered, err));
     if (!is_root(r))
@@ -279,6 +284,7 @@ pt_status pt_reporter_epoch_end(pt_reporter *r, const pt_pass_result *result, pt
 pt_status pt_reporter_evaluation(pt_reporter *r, eval_set set, const pt_pass_result *result,
                                  pt_error *err)
 {
+    pt_mark_place(&r->run->mark, "at the end of an evaluation", /*step=*/0, /*peer=*/-1);
     PT_TRY(gather(r, result, sizeof *result, r->gathered, err));
     if (!is_root(r))
         return PT_OK;
@@ -313,6 +319,7 @@ pt_status pt_reporter_start(pt_reporter *r, pt_error *err)
     if (status == PT_OK)
         status = pt_reporter_costs(r->run, costs, err);
     if (status == PT_OK && is_root(r)) {
+        pt_progress_step(r->run->progress, r->totals.steps);
         pt_console_start(r->console, cards, costs);
         status = pt_clock_write(r->run, costs, err);
     }

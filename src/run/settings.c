@@ -227,6 +227,11 @@ static bool looks(const pt_settings *s)
     return s->check || s->check_gradients;
 }
 
+static bool runs(const pt_settings *s)
+{
+    return !looks(s);
+}
+
 static bool trains(const pt_settings *s)
 {
     return !infers(s) && !looks(s);
@@ -305,6 +310,7 @@ static const struct {
     {"trace", "training", trains},
     {"summary", "training", trains},
     {"fail-at", "training", trains},
+    {"stall", "training or --infer", runs},
     {"momentum", "--optimizer sgd or nesterov (the others have --beta1)", has_momentum},
     {"beta1", "--optimizer adam, adamw or nadam-async (the others have --momentum)", has_betas},
     {"beta2", "--optimizer adam, adamw or nadam-async", has_betas},
@@ -380,6 +386,12 @@ static pt_status settle_every(const pt_settings *s, pt_error *err)
     return pt_config_every(s, &steps, &seconds, err);
 }
 
+static pt_status settle_stall(const pt_settings *s, pt_error *err)
+{
+    double seconds = 0;
+    return s->stall ? pt_config_stall("--stall", s->stall, &seconds, err) : PT_OK;
+}
+
 pt_status pt_config_settle(pt_config *config, pt_error *err)
 {
     PT_TRY(settle_command(config, err));
@@ -388,6 +400,7 @@ pt_status pt_config_settle(pt_config *config, pt_error *err)
     settle_betas(config);
     PT_TRY(settle_every(&config->settings, err));
     PT_TRY(pt_config_settle_best(&config->settings, err));
+    PT_TRY(settle_stall(&config->settings, err));
     PT_TRY(settle_lists(config, err));
     settle_chunks(&config->settings);
     return pt_rules_settle(config, err);

@@ -237,6 +237,11 @@ const pt_option pt_settings_rows[] = {
     TEXT("clock", MACHINE, clock, "FILE.csv",
          "With --backend clock: how long each stage takes. Nothing is computed and losses mean "
          "nothing, but the schedule, the engine and the messages are real."),
+    TEXT("stall", MACHINE, stall, "SECONDS|auto|off",
+         "A rank that has not come to its next action for so long says where it is and whom it "
+         "waits for, and the run ends with 1. auto: ten times the median step, 5 s at least. Ten "
+         "times as long, up to 60 s, before the first step has ended. Not given: as the variable "
+         "PIPETRAIN_STALL says, else off."),
     TEXT("log", OUTPUT, log, "FILE.jsonl",
          "One JSON object a line: the run, every step, every evaluation."),
     INT("log-every", OUTPUT, log_every, "STEPS", 0, 1e9,

@@ -8,8 +8,10 @@
 #include "checkpoint.h"
 #include "clock_times.h"
 #include "pipetrain/run.h"
+#include "progress.h"
 #include "reporter.h"
 #include "setup.h"
+#include "watchdog.h"
 
 static bool is_first(const pt_run *run)
 {
@@ -159,6 +161,8 @@ static pt_status open_outputs(pt_run *run, pt_error *err)
         PT_TRY(try_file("--schedule-out", s->infer ? NULL : s->schedule_out, err));
         PT_TRY(try_file("--plan-out", s->plan_out, err));
     }
+    if (is_first(run) && !s->infer)
+        run->progress = pt_progress_open(run);
     if (!s->infer && (s->timing || s->trace))
         PT_TRY(pt_timeline_open(run, &run->timeline, err));
     return s->infer ? PT_OK : pt_reporter_open(run, &run->reporter, err);
@@ -204,6 +208,7 @@ static pt_status make_engine(pt_run *run, const pt_engine_block *blocks, pt_erro
         .largest_samples = largest_micro_batch(run),
         .most_micro_batches =
             run->epoch_plan.samples ? pt_epoch_micro_batches(&run->epoch_plan) : 0,
+        .mark = &run->mark,
     };
     if (!s->infer)
         spec.hooks = pt_run_hooks(run);
@@ -226,10 +231,11 @@ static pt_status open_engine(pt_run *run, pt_error *err)
 typedef pt_status (*phase)(pt_run *run, pt_error *err);
 
 /* Up to here a stage can be opened alone, for --check; the rest needs its neighbours. */
-static const phase alone[] = {
-    cut,          pt_run_find_recomputed, pt_run_open_data,    pt_run_plan,
-    open_backend, compare_backends,       pt_run_choose_links, pt_run_reserve,
-    pt_run_fit,   pt_run_open_blocks,     pt_run_profile};
+static const phase alone[] = {pt_watchdog_choose,     pt_watchdog_open, cut,
+                              pt_run_find_recomputed, pt_run_open_data, pt_run_plan,
+                              open_backend,           compare_backends, pt_run_choose_links,
+                              pt_run_reserve,         pt_run_fit,       pt_run_open_blocks,
+                              pt_run_profile};
 static const phase together[] = {pt_checkpoint_find,  pt_checkpoint_share, pt_run_give_weights,
                                  pt_run_count_loaded, pt_run_name_missing, pt_checkpoint_open,
                                  open_outputs,        join_world,          open_engine};
@@ -249,6 +255,7 @@ static pt_run *new_run(pt_world *world, const pt_config *config, const pt_partit
 static pt_status run_phases(pt_run *run, const phase *phases, size_t n, pt_error *err)
 {
     for (size_t i = 0; i < n; i++) {
+        pt_mark_place(&run->mark, "at the start of the run", /*step=*/0, /*peer=*/-1);
         pt_status status = phases[i](run, err);
         if (run->world)
             status = pt_world_agree(run->world, status, err, NULL);
@@ -258,13 +265,15 @@ static pt_status run_phases(pt_run *run, const phase *phases, size_t n, pt_error
 }
 
 pt_status pt_run_open(pt_world *world, const pt_config *config, const pt_partition *partition,
-                      FILE *console, const volatile int *stop, pt_run **ret_run, pt_error *err)
+                      const pt_run_app *app, pt_run **ret_run, pt_error *err)
 {
     pt_run *run = new_run(world, config, partition);
     pt_status status = run ? PT_OK : pt_fail(err, PT_ENOMEM, "no memory for a run");
     PT_GOTO(status, pt_world_agree(world, status, err, NULL));
-    run->console = console;
-    run->stop = stop;
+    run->console = app->console;
+    run->stop = app->stop;
+    run->halt = app->halt;
+    run->stalled = app->stalled;
     run->stages = pt_world_size(world);
     run->rank = pt_world_rank(world);
     run->chunks = count_chunks(run);
@@ -294,15 +303,12 @@ pt_status pt_run_open_alone(const pt_config *config, const pt_partition *partiti
     return status;
 }
 
-void pt_run_halt_by(pt_run *run, const volatile int *halt)
-{
-    run->halt = halt;
-}
-
 void pt_run_close(pt_run *run)
 {
     if (!run)
         return;
+    pt_watchdog_close(run->watchdog);
+    pt_progress_close(run->progress);
     pt_engine_free(run->engine);
     pt_checkpoint_close(run->checkpoint);
     pt_timeline_close(run->timeline);

@@ -58,6 +58,7 @@ static pt_status train_parts(pt_run *run, const pt_span *span, pt_pass *pass, in
     while (pass->first_step < steps) {
         PT_TRY(pt_engine_run(run->engine, pass, span->schedule->synchronous, sums, err));
         pass->first_step = sums->end_step;
+        pt_mark_place(&run->mark, "at the end of a pass", /*step=*/0, /*peer=*/-1);
         if (run->timeline)
             PT_TRY(pt_timeline_add(run->timeline, err));
         if (run->checkpoint)
@@ -181,6 +182,7 @@ static pt_status write_results(pt_run *run, double wall_s, pt_error *err)
     const pt_settings *s = run->settings;
     pt_error later = {PT_OK, ""};
     pt_status status = PT_OK;
+    pt_mark_place(&run->mark, "at the end of the run", /*step=*/0, /*peer=*/-1);
     for (int c = 0; s->save && !run->halted && status == PT_OK && c < run->chunks; c++)
         status = pt_weights_save(run->blocks[c].weights, &run->blocks[c].flat,
                                  &run->partition->graph, s->save, err);
@@ -197,6 +199,7 @@ static pt_status write_results(pt_run *run, double wall_s, pt_error *err)
 pt_status pt_run_train(pt_run *run, pt_error *err)
 {
     int64_t start = pt_clock_ns();
+    pt_mark_place(&run->mark, "at the start of the run", /*step=*/0, /*peer=*/-1);
     PT_TRY(pt_reporter_start(run->reporter, err));
     pt_status status = train_epochs(run, err);
     if (status != PT_OK && !run->halted)

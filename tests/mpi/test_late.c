@@ -132,7 +132,8 @@ static outcome train(tap *t, const char *model, const char *options, uint64_t se
     snprintf(path, sizeof path, "late-%d.jsonl", (int)getpid());
     configure(t, &config, options, path);
     CHECK_OK(t, pt_partition_parse("late.yaml", model, strlen(model), &partition, &t->err));
-    pt_status status = pt_run_open(t->world, &config, partition, console, &stop, &run, &t->err);
+    pt_run_app app = {.console = console, .stop = &stop};
+    pt_status status = pt_run_open(t->world, &config, partition, &app, &run, &t->err);
     CHECK(t, status == PT_OK, "%s", t->err.text);
     if (status != PT_OK || !console)
         exit(1);
