@@ -1,0 +1,89 @@
+/* The loop. Ctrl-C once, SIGTERM, SIGHUP and SIGUSR1 mean: checkpoint and stop, which is what ranks
+ * do at SIGUSR1, and mpirun passes that on. Ctrl-C again means: end now. */
+#include "watch.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "pipetrain/clock.h"
+#include "pipetrain/log.h"
+#include "signals.h"
+
+static const int64_t LOOK_NS = 100000000; /* between looks at the progress file */
+
+/* mpirun: NULL between launches. */
+static void heed(const pt_watch *w, int number, const pt_process *mpirun)
+{
+    bool again = *w->wish != PT_WISH_GO_ON;
+    if (number == SIGCHLD || (again && number != SIGINT))
+        return;
+    *w->wish = again ? PT_WISH_END_NOW : PT_WISH_STOP;
+    if (again) {
+        pt_log(PT_LOG_INFO, "launcher: ends now");
+        return;
+    }
+    pt_log(PT_LOG_INFO, "launcher: %s: %s", strsignal(number),
+           mpirun ? "training stops at the next step, with a checkpoint; Ctrl-C (again) ends it now"
+                  : "nothing is started any more");
+    if (mpirun)
+        kill((pid_t)mpirun->pid, SIGUSR1);
+}
+
+/* Has it ended? Also notes when it is stopped and goes on. */
+static bool has_ended(pt_watch *w, const pt_process *mpirun, int *ret_code)
+{
+    int status = 0;
+    while (waitpid((pid_t)mpirun->pid, &status, WNOHANG | WUNTRACED | WCONTINUED) > 0) {
+        if (WIFEXITED(status) || WIFSIGNALED(status)) {
+            *ret_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+            return true;
+        }
+        w->patience.suspended_ns = WIFSTOPPED(status) ? pt_clock_ns() : 0;
+    }
+    return false;
+}
+
+static void look(pt_watch *w)
+{
+    pt_progress now;
+    bool began = w->patience.has_begun;
+    bool there = pt_progress_read(w->progress, &now);
+    pt_patience_see(&w->patience, there ? &now : NULL, pt_clock_ns());
+    if (!began && w->patience.has_begun)
+        pt_log(PT_LOG_INFO, "launcher: launch %lld trains from step %lld of %lld",
+               (long long)now.launch, (long long)now.step, (long long)now.total);
+}
+
+void pt_watch_job(pt_watch *w, const pt_process *mpirun, pt_ending *ret_ending)
+{
+    pt_ending ending = {.cause = PT_CAUSE_ENDED};
+    w->patience.changed_ns = pt_clock_ns();
+    for (int64_t next = w->patience.changed_ns; !has_ended(w, mpirun, &ending.code);) {
+        int number = pt_signals_take(w->signals, next - pt_clock_ns());
+        if (number)
+            heed(w, number, mpirun);
+        if (*w->wish == PT_WISH_END_NOW)
+            break;
+        if (pt_clock_ns() < next)
+            continue;
+        next = pt_clock_ns() + LOOK_NS;
+        look(w);
+        if (pt_patience_is_over(&w->patience, pt_clock_ns(), &ending.cause))
+            break;
+    }
+    ending.wish = *w->wish;
+    *ret_ending = ending;
+}
+
+void pt_watch_pause(const pt_watch *w, double seconds)
+{
+    int64_t end = pt_clock_ns() + (int64_t)(seconds * 1e9);
+    for (int64_t now; *w->wish == PT_WISH_GO_ON && (now = pt_clock_ns()) < end;) {
+        int number = pt_signals_take(w->signals, end - now);
+        if (number)
+            heed(w, number, /*mpirun=*/NULL);
+    }
+}
