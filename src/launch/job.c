@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "child.h"
@@ -124,6 +125,8 @@ pt_status pt_job_end(const pt_process *mpirun, const char *mark, pt_error *err)
 {
     ask_to_end(mpirun, mark);
     int left = pt_marked_end(mark, KILLED_S);
+    if (mpirun->pid > 0)
+        waitpid((pid_t)mpirun->pid, NULL, WNOHANG); /* if it is a child of ours, it is done with */
     if (left > 0)
         return pt_fail(err, PT_EIO,
                        "%d processes of the launch do not end though they were killed (with %s=%s "

@@ -144,7 +144,11 @@ static pt_status start(launcher *l, pt_error *err)
     l->state.starts++;
     PT_TRY(pt_state_write(l->folder, &l->state, err));
     PT_TRY(pt_job_start(&job, &l->state.mpirun, err));
-    return pt_state_write(l->folder, &l->state, err);
+    /* The mark is written down already: that is enough to find all of it. */
+    pt_error why = {PT_OK, ""};
+    if (pt_state_write(l->folder, &l->state, &why) != PT_OK)
+        pt_log(PT_LOG_WARNING, "launcher: the pid of mpirun cannot be noted: %s", why.text);
+    return PT_OK;
 }
 
 static pt_status launch(launcher *l, pt_ending *ret_ending, pt_error *err)
@@ -211,7 +215,6 @@ static pt_status repeat(launcher *l, int *ret_code, pt_error *err)
         *ret_code = verdict.code;
         if (!verdict.restart)
             return PT_OK;
-        PT_TRY(pt_state_write(l->folder, &l->state, err));
         pt_watch_pause(&pause, verdict.delay_s);
         if (l->wish != PT_WISH_GO_ON) {
             ending.wish = l->wish;

@@ -7,13 +7,18 @@
 
 typedef struct pt_patience {
     pt_stall stall;
-    int64_t start_limit_ns; /* until the first sign; 0: for ever */
-    int64_t changed_ns;     /* when the last sign was seen; at first: when the job was started */
-    int64_t suspended_ns;   /* since when mpirun is stopped; 0: it is not */
-    bool has_begun;         /* there was a sign */
-    pt_progress last;       /* has_begun: the last one */
+    int64_t start_limit_ns; /* until the first step has ended; 0: for ever */
+    /* What was seen. */
+    int64_t started_ns;   /* the job's start */
+    int64_t suspended_ns; /* since when mpirun is stopped; 0: it is not */
+    bool has_begun;       /* there was a sign: the last one, and when */
+    pt_progress last;
+    int64_t changed_ns;
+    bool has_stepped; /* a step of this launch has ended */
 } pt_patience;
 
+/* As the job starts. */
+void pt_patience_start(pt_patience *patience, int64_t now_ns);
 /* Takes in what the progress file says; NULL: there is none yet. */
 void pt_patience_see(pt_patience *patience, const pt_progress *progress, int64_t now_ns);
 /* Has it gone on for too long? Then *ret_cause says what. */

@@ -53,7 +53,7 @@ const char *pt_policy_describe(const pt_ending *ending, char *text, int size)
     static const char *const words[] = {
         [PT_CAUSE_STALLED] = "made no progress and was ended",
         [PT_CAUSE_SUSPENDED] = "was ended, because its mpirun had been stopped",
-        [PT_CAUSE_SLOW_START] = "had not begun to train within --start-limit and was ended",
+        [PT_CAUSE_SLOW_START] = "had not done a step within --start-limit and was ended",
         [PT_CAUSE_TOO_FEW_HOSTS] = "was not started: too few hosts can be reached",
     };
     if (ending->cause != PT_CAUSE_ENDED)

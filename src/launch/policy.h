@@ -15,7 +15,7 @@ typedef enum pt_cause {
     PT_CAUSE_ENDED,        /* mpirun ended by itself, or somebody else ended it */
     PT_CAUSE_STALLED,      /* no step for longer than the limit: the launcher ended it */
     PT_CAUSE_SUSPENDED,    /* mpirun itself was stopped (SIGSTOP) for as long */
-    PT_CAUSE_SLOW_START,   /* training had not begun when --start-limit was over */
+    PT_CAUSE_SLOW_START,   /* no step was done when --start-limit was over */
     PT_CAUSE_TOO_FEW_HOSTS /* nothing was started: fewer slots can be reached than --min */
 } pt_cause;
 

@@ -6,7 +6,8 @@
 
 #include "pipetrain/status.h"
 
-/* Blocks SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGCHLD. ret_fd: close() it. */
+/* Blocks SIGINT, SIGTERM, SIGHUP (unless it is ignored: nohup), SIGUSR1 and SIGCHLD. ret_fd:
+ * close() it. */
 pt_status pt_signals_open(int *ret_fd, pt_error *err);
 /* Waits for one of them for at most `limit_ns`; its number, or 0. */
 int pt_signals_take(int fd, int64_t limit_ns);

@@ -60,8 +60,8 @@ static void look(pt_watch *w)
 void pt_watch_job(pt_watch *w, const pt_process *mpirun, pt_ending *ret_ending)
 {
     pt_ending ending = {.cause = PT_CAUSE_ENDED};
-    w->patience.changed_ns = pt_clock_ns();
-    for (int64_t next = w->patience.changed_ns; !has_ended(w, mpirun, &ending.code);) {
+    pt_patience_start(&w->patience, pt_clock_ns());
+    for (int64_t next = w->patience.started_ns; !has_ended(w, mpirun, &ending.code);) {
         int number = pt_signals_take(w->signals, next - pt_clock_ns());
         if (number)
             heed(w, number, mpirun);

@@ -71,37 +71,47 @@ def split_banner(text):
 class Run:
     """One run, from start to end; a context manager that leaves no process behind."""
 
-    def __init__(self, ranks, *arguments, prefix=(), mpirun=None):
-        """Without `mpirun`, one rank is started alone. `prefix` comes before the program."""
+    def __init__(self, ranks, *arguments, prefix=(), mpirun=None, command=None):
+        """Without `mpirun`, one rank is started alone. `prefix` comes before the program. `command`
+        is the whole command line instead."""
         self.ranks = ranks
         self.command = [*prefix, program.PROGRAM, *map(str, arguments)]
         if ranks > 1 if mpirun is None else mpirun:
             place = ["--oversubscribe", "--bind-to", "none", "-np", str(ranks)]
             self.command = ["mpirun", *place, *self.command]
+        if command is not None:
+            self.command = [*map(str, command)]
         self.mark = uuid.uuid4().hex
         self.temporary = tempfile.mkdtemp(prefix="pt-")
-        environment = {**os.environ, "TMPDIR": self.temporary, MARK: self.mark}
+        self.environment = {**os.environ, "TMPDIR": self.temporary, MARK: self.mark}
         if os.geteuid() == 0:
-            environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+            allowed = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
+            self.environment.update(dict.fromkeys(allowed, "1"))
         self.lines = {"stdout": [], "stderr": []}
-        self.open_streams = len(self.lines)
+        self.open_streams = 0
         self.changed = threading.Condition()
         self.jobs = set()
+        self.readers = []
         self.began = time.monotonic()
+        self.start()
+
+    def start(self):
+        """The command, with what is read from it behind what there is already."""
         self.process = subprocess.Popen(
             self.command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=self.environment,
             cwd=program.ROOT,
             start_new_session=True,
         )
-        self.readers = [
-            threading.Thread(target=self._read, args=(name,), daemon=True) for name in self.lines
-        ]
-        for reader in self.readers:
+        self.open_streams += len(self.lines)
+        streams = {"stdout": self.process.stdout, "stderr": self.process.stderr}
+        for name, stream in streams.items():
+            reader = threading.Thread(target=self._read, args=(name, stream), daemon=True)
+            self.readers.append(reader)
             reader.start()
 
     def __enter__(self):
@@ -111,8 +121,6 @@ class Run:
         self._end_by_force()
         for reader in self.readers:
             reader.join()
-        self.process.stdout.close()
-        self.process.stderr.close()
         shutil.rmtree(self.temporary, ignore_errors=True)
 
     def _end_by_force(self):
@@ -130,11 +138,12 @@ class Run:
                 pass
         self.process.wait()
 
-    def _read(self, name):
-        for line in getattr(self.process, name):
-            with self.changed:
-                self.lines[name].append(line)
-                self.changed.notify_all()
+    def _read(self, name, stream):
+        with stream:
+            for line in stream:
+                with self.changed:
+                    self.lines[name].append(line)
+                    self.changed.notify_all()
         with self.changed:
             self.open_streams -= 1
             self.changed.notify_all()

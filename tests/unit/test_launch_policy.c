@@ -164,33 +164,55 @@ static pt_cause over_at(const pt_patience *p, int64_t now_ns)
 
 static void test_patience(void **state)
 {
-    pt_patience p = {.stall = {.seconds = 3}, .start_limit_ns = 60 * S, .changed_ns = 100 * S};
+    pt_patience p = {.stall = {.seconds = 3}, .start_limit_ns = 60 * S};
     pt_progress at = {.launch = 1, .step = 4, .modified_ns = 1};
     (void)state;
+    pt_patience_start(&p, 100 * S);
     assert_int_equal(over_at(&p, 160 * S), PT_CAUSE_ENDED);
     assert_int_equal(over_at(&p, 160 * S + 1), PT_CAUSE_SLOW_START);
     pt_patience_see(&p, NULL, 150 * S);
     assert_int_equal(over_at(&p, 160 * S + 1), PT_CAUSE_SLOW_START);
+    pt_patience_see(&p, &at, 150 * S); /* training begins; its first step may be a slow one */
+    assert_int_equal(over_at(&p, 160 * S), PT_CAUSE_ENDED);
+    assert_int_equal(over_at(&p, 160 * S + 1), PT_CAUSE_SLOW_START);
 
-    pt_patience_see(&p, &at, 150 * S);
-    pt_patience_see(&p, &at, 153 * S);                      /* nothing new */
-    assert_int_equal(over_at(&p, 155 * S), PT_CAUSE_ENDED); /* 3 s, and 2 s of grace */
-    assert_int_equal(over_at(&p, 155 * S + 1), PT_CAUSE_STALLED);
-    at.modified_ns = 2; /* written again, with the same step: an evaluation goes on */
-    pt_patience_see(&p, &at, 154 * S);
-    assert_int_equal(over_at(&p, 155 * S + 1), PT_CAUSE_ENDED);
     at.step = 5;
-    pt_patience_see(&p, &at, 156 * S);
-    assert_int_equal(over_at(&p, 161 * S + 1), PT_CAUSE_STALLED);
+    pt_patience_see(&p, &at, 158 * S);
+    pt_patience_see(&p, &at, 160 * S);                      /* nothing new */
+    assert_int_equal(over_at(&p, 163 * S), PT_CAUSE_ENDED); /* 3 s, and 2 s of grace */
+    assert_int_equal(over_at(&p, 163 * S + 1), PT_CAUSE_STALLED);
+    at.modified_ns = 2; /* touched, with the same step: an evaluation goes on */
+    pt_patience_see(&p, &at, 162 * S);
+    assert_int_equal(over_at(&p, 163 * S + 1), PT_CAUSE_ENDED);
+    at.step = 6;
+    pt_patience_see(&p, &at, 164 * S);
+    assert_int_equal(over_at(&p, 169 * S + 1), PT_CAUSE_STALLED);
     p.stall.is_off = true;
     assert_int_equal(over_at(&p, 1000 * S), PT_CAUSE_ENDED);
+
+    pt_patience_start(&p, 2000 * S); /* the next launch */
+    assert_int_equal(over_at(&p, 2060 * S + 1), PT_CAUSE_SLOW_START);
+}
+
+/* A launch that goes on knows the median of its own first step. */
+static void test_patience_with_a_median(void **state)
+{
+    pt_patience p = {.stall = {.is_auto = true}};
+    pt_progress at = {.launch = 2, .step = 5, .median_us = 1000000};
+    (void)state;
+    pt_patience_start(&p, 100 * S);
+    pt_patience_see(&p, &at, 200 * S);
+    assert_int_equal(over_at(&p, 212 * S), PT_CAUSE_ENDED); /* 10 steps of 1 s, and 2 s */
+    assert_int_equal(over_at(&p, 212 * S + 1), PT_CAUSE_STALLED);
 }
 
 /* Nobody but the launcher sees a stopped mpirun, so there is no grace. */
 static void test_patience_with_a_stopped_mpirun(void **state)
 {
-    pt_patience p = {.stall = {.seconds = 3}, .changed_ns = 100 * S, .suspended_ns = 110 * S};
+    pt_patience p = {.stall = {.seconds = 3}};
     (void)state;
+    pt_patience_start(&p, 100 * S);
+    p.suspended_ns = 110 * S;
     assert_int_equal(over_at(&p, 113 * S), PT_CAUSE_ENDED);
     assert_int_equal(over_at(&p, 113 * S + 1), PT_CAUSE_SUSPENDED);
     p.suspended_ns = 0;
@@ -210,6 +232,7 @@ int main(void)
         cmocka_unit_test(test_progress_lines),
         cmocka_unit_test(test_stall_words),
         cmocka_unit_test(test_patience),
+        cmocka_unit_test(test_patience_with_a_median),
         cmocka_unit_test(test_patience_with_a_stopped_mpirun),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
