@@ -194,6 +194,12 @@ static void tell(const launcher *l, const pt_ending *ending, const pt_verdict *v
                "launcher: launch %lld %s; %s; %lld restarts without a new one are used up "
                "(--restarts): gives up",
                launches, how, step, (long long)o->restarts);
+    else if (v->code == PT_EXIT_STOPPED && ending->code != PT_EXIT_STOPPED)
+        pt_log(
+            PT_LOG_WARNING,
+            "launcher: launch %lld %s before it could stop with a checkpoint; %s; the same command "
+            "line goes on from there",
+            launches, how, step);
     else if (v->code == PT_EXIT_STOPPED)
         pt_log(PT_LOG_INFO, "launcher: stopped; %s; the same command line goes on from there",
                step);

@@ -150,11 +150,16 @@ static void test_host_files(void **state)
 static void test_probe(void **state)
 {
     static const char command[] =
-        "case $1 in good) exit 0;; bad) exit 1;; silent) sleep 60;; *) exit 1;; esac";
+        "case $1 in good) exit 0;; bad) exit 1;; silent) sleep 60;; *) exit 1;; esac; :";
     pt_hosts hosts = {NULL, 0};
     (void)state;
+    setenv(PT_MARK, "asked", 1);
     assert_ok(pt_hosts_parse("good:4,bad:3,silent:2,localhost", &hosts, &err), &err);
     assert_ok(pt_hosts_probe(&hosts, command, /*limit_s=*/0.5, &err), &err);
+    for (int i = 0; i < 1000 && pt_marked_count("asked") > 0; i++)
+        usleep(5000);
+    assert_int_equal(pt_marked_count("asked"), 0); /* the sleep, too, has ended */
+    unsetenv(PT_MARK);
     char *argument = pt_hosts_argument(&hosts);
     assert_string_equal(argument, "good:4,localhost:1");
     free(argument);
