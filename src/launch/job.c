@@ -116,6 +116,7 @@ static void ask_to_end(const pt_process *mpirun, const char *mark)
     if (!pt_process_is_alive(mpirun) || !pt_process_has_mark(mpirun->pid, mark))
         return;
     kill((pid_t)mpirun->pid, SIGTERM);
+    kill((pid_t)mpirun->pid, SIGCONT); /* or one that is stopped would not hear it */
     for (int64_t end = pt_clock_ns() + ASKED_NS;
          pt_process_is_alive(mpirun) && pt_clock_ns() < end;)
         pt_clock_sleep_ns(PAUSE_NS);
