@@ -90,6 +90,19 @@ ensure_packages() {
     fi
 }
 
+# unpack_packages FOLDER PACKAGE…   Downloads Debian packages into FOLDER and unpacks them: nothing is
+# installed, no script of theirs runs, no service starts, and nobody has to be root.
+unpack_packages() {
+    local folder=$1 package
+    shift
+    mkdir -p -- "$folder/packages"
+    (cd -- "$folder/packages" && apt-get -q -o APT::Sandbox::User=root download "$@" >&2) || return 1
+    for package in "$folder"/packages/*.deb; do
+        dpkg-deb --extract "$package" "$folder" || return 1
+    done
+    rm -rf -- "$folder/packages"
+}
+
 # The tests need numpy, which was installed for Debian's python3: another one that stands before it
 # in PATH will not do unless it has numpy too.
 prefer_python_with_numpy() {
