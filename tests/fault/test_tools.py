@@ -90,24 +90,9 @@ class Tools(unittest.TestCase):
         self.assert_sum(self.summarise(self.folder / "testlog.json"), 0, 1, 0)
         self.assert_sum(self.summarise(self.log([])), 0, 0, 0)
 
-    # ---- slurm --------------------------------------------------------------------------------
-
-    def test_slurm(self):
-        """The mpirun line that is printed, from any folder, with words that hold blanks."""
-        own = [str(program.ROOT / "pipetrain"), "a b.yaml", "--epochs", "5"]
-        salloc = [TOOLS / "slurm" / "salloc", "-n", "3", "--dry-run", "--", *own[1:]]
-        batch = [TOOLS / "slurm" / "sbatch", "--dry-run", *own[1:]]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
-        environment.update(SLURM_NTASKS="3", PIPETRAIN_ROOT=str(program.ROOT))
-        for command in (salloc, batch):
-            with self.subTest(command[0].name):
-                done = run("bash", *command, cwd=self.folder, env=environment)
-                self.assertEqual((done.returncode, done.stderr), (0, ""), done)
-                words = "'mpirun' '-np' '3' '--bind-to' 'core' " + " ".join(f"'{w}'" for w in own)
-                self.assertTrue(done.stdout.rstrip("\n").endswith(words), done.stdout)
-
     def test_usage(self):
-        for path in ("run", "test", "fuzz", "bench", "plot", "slurm/salloc", "slurm/sbatch"):
+        slurm = ("slurm/salloc", "slurm/sbatch", "slurm/job")
+        for path in ("run", "test", "fuzz", "bench", "plot", *slurm):
             with self.subTest(path):
                 done = run(TOOLS / path, "--help", cwd=self.folder)
                 self.assertEqual(done.returncode, 0, done)
@@ -115,7 +100,7 @@ class Tools(unittest.TestCase):
 
     def test_refused(self):
         """Before anything is installed or built."""
-        for path in ("test", "fuzz", "slurm/salloc"):
+        for path in ("test", "fuzz"):
             with self.subTest(path):
                 done = run(TOOLS / path, "--bogus", cwd=self.folder)
                 self.assertEqual(done.returncode, 2, done)
