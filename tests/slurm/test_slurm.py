@@ -202,6 +202,38 @@ class Slurm(unittest.TestCase):
         self.assert_bits("alloc", "sync")
 
 
+class Ending(unittest.TestCase):
+    """A cluster whose tests were killed leaves nothing behind."""
+
+    DYING = (
+        "import cluster, os, signal\n"
+        "slurm = cluster.Cluster().__enter__()\n"
+        "slurm.call('sbatch', '--output=/dev/null', '--wrap=sleep 600')\n"
+        "slurm.wait_for('job', lambda: slurm.job(1)['JobState'] == 'RUNNING')\n"
+        "print(slurm.folder, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+
+    def test_killed(self):
+        try:
+            cluster.place()
+        except cluster.Unavailable as missing:
+            self.skipTest(str(missing))
+        # The guard has the pipe, too: the output ends when it has done its work.
+        died = subprocess.run(
+            [sys.executable, "-B", "-c", self.DYING],
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=cluster.CALL_S,
+            cwd=pathlib.Path(cluster.__file__).parent,
+        )
+        self.assertEqual(died.returncode, -signal.SIGKILL)
+        folder = pathlib.Path(died.stdout.strip())
+        self.assertTrue(folder.name.startswith("pt-slurm-"), died)
+        self.assertFalse(folder.exists())
+        self.assertEqual(cluster.processes(folder / "slurm.conf"), {})
+
+
 class CommandLines(unittest.TestCase):
     """Those that would lose work are refused before Slurm is asked."""
 
