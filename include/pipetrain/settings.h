@@ -16,7 +16,7 @@ typedef struct pt_settings {
     /* what to do */
     bool help, version, check, check_gradients;
     char *infer, *weights, *out, *init, *save, *plan_out;
-    char *checkpoint, *every, *resume;
+    char *checkpoint, *every, *resume, *upload;
     int64_t keep;
     bool keep_best;
     int64_t stages; /* --check: 0 = as many as ranks */
@@ -90,8 +90,9 @@ pt_optimizer_spec pt_config_optimizer(const pt_settings *settings);
 pt_status pt_config_every(const pt_settings *settings, int64_t *ret_steps, double *ret_seconds,
                           pt_error *err);
 
-/* --keep-best: gives way where no checkpoints are taken. PT_EINPUT: there is no score to go by. */
-pt_status pt_config_settle_best(pt_settings *settings, pt_error *err);
+/* --keep-best gives way where no checkpoints are taken. PT_EINPUT: it has no score to go by, or
+ * --upload no command. */
+pt_status pt_config_settle_checkpoint(pt_settings *settings, pt_error *err);
 
 /* A limit of --stall, or of the variable in its place: `text` is seconds, "auto" (0) or "off" (-1).
  * PT_EINPUT: it is none of these; the message begins with `name`. */

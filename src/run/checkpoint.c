@@ -10,6 +10,7 @@
 #include "checkpoint_image.h"
 #include "checkpoint_manifest.h"
 #include "checkpoint_store.h"
+#include "checkpoint_upload.h"
 #include "checkpoint_writer.h"
 #include "pipetrain/clock.h"
 #include "pipetrain/log.h"
@@ -23,7 +24,8 @@ typedef enum word { GO_ON, CHECKPOINT, STOP } word;
 typedef enum phase { IDLE, WRITING, REPORTING, GATHERING, COMMITTING, NAMING } phase;
 
 enum { REPORT_TEXT = 512, LAST = -1 };
-static const int64_t PAUSE_NS = 50000; /* between looks while a checkpoint is waited for */
+static const int64_t PAUSE_NS = 50000;     /* between looks while a checkpoint is waited for */
+static const int64_t WORD_NS = 2000000000; /* who waits for longer, says so */
 
 /* One file that a rank has written; or, with the node LAST, that it has done what it can. */
 typedef struct report {
@@ -58,8 +60,9 @@ struct pt_checkpoint {
     int heard;           /* ranks that have done what they can */
     report failed;       /* of the first that failed; status PT_OK: none */
     bool committed;
-    pt_score best;   /* that `best` names; step 0: none … */
-    pt_score better; /* … and one that it shall name; likewise */
+    pt_upload *upload; /* NULL: nobody asked for it */
+    pt_score best;     /* that `best` names; step 0: none … */
+    pt_score better;   /* … and one that it shall name; likewise */
 };
 
 static bool is_root(const pt_checkpoint *c)
@@ -112,6 +115,8 @@ static pt_status open_parts(pt_checkpoint *c, pt_error *err)
     c->committed = c->run->resumed.here; /* the epoch that it ends is evaluated again */
     if (c->committed)
         c->stand = c->run->resumed;
+    if (is_root(c) && c->run->settings->upload)
+        PT_TRY(pt_upload_new(c->dir, c->run->settings->upload, &c->upload, err));
     return pt_writer_new(&c->writer, err);
 }
 
@@ -141,6 +146,7 @@ void pt_checkpoint_close(pt_checkpoint *c)
     if (!c)
         return;
     pt_writer_free(c->writer);
+    pt_upload_free(c->upload);
     pt_mail_close(c->mail);
     pt_image_free(c->image);
     json_decref(c->manifest);
@@ -212,12 +218,18 @@ static pt_status write_layers(void *context, pt_error *err)
     return pt_image_count(c->image) > 0 ? pt_store_sync(c->dir, c->stand.step, err) : PT_OK;
 }
 
+static pt_status prune(pt_checkpoint *c, pt_error *err)
+{
+    return pt_store_prune(c->dir, c->stand.step, (int)c->run->settings->keep,
+                          pt_upload_claims(c->upload), err);
+}
+
 static pt_status commit(void *context, pt_error *err)
 {
     pt_checkpoint *c = context;
     PT_TRY(pt_store_commit(c->dir, c->stand.step, c->manifest, c->list, c->n_list, &c->committed,
                            err));
-    return pt_store_prune(c->dir, c->stand.step, (int)c->run->settings->keep, err);
+    return prune(c, err);
 }
 
 /* The one that was the best is then one of many. */
@@ -226,7 +238,7 @@ static pt_status name_best(void *context, pt_error *err)
     pt_checkpoint *c = context;
     PT_TRY(pt_store_point(c->dir, PT_STORE_BEST, c->better.step, err));
     c->best = c->better;
-    return pt_store_prune(c->dir, c->stand.step, (int)c->run->settings->keep, err);
+    return prune(c, err);
 }
 
 static pt_status give_up(void *context, pt_error *err)
@@ -310,6 +322,8 @@ static pt_status tell(pt_checkpoint *c, pt_status status, const pt_error *why, p
     uint64_t bytes = 0;
     for (int i = 0; i < c->n_list; i++)
         bytes += c->list[i].bytes;
+    if (c->committed)
+        pt_upload_wake(c->upload);
     if (!c->committed)
         pt_log(PT_LOG_WARNING, "no checkpoint of step %lld: %s", (long long)c->stand.step,
                why->text);
@@ -374,6 +388,7 @@ pt_status pt_checkpoint_between(pt_checkpoint *c, pt_error *err)
 {
     pt_error why;
     pt_status status = PT_OK;
+    pt_upload_between(c->upload);
     if (c->phase == IDLE && c->better.step > 0)
         begin_naming(c);
     if (c->phase == IDLE)
@@ -507,5 +522,20 @@ pt_status pt_checkpoint_finish(pt_checkpoint *c, pt_error *err)
     if (is_root(c) && c->stand.step > 0 && !c->committed)
         return pt_fail(err, PT_EIO, "the last checkpoint, of step %lld, could not be written",
                        (long long)c->stand.step);
+    return PT_OK;
+}
+
+pt_status pt_checkpoint_finish_upload(pt_checkpoint *c, pt_error *err)
+{
+    int64_t start = pt_clock_ns();
+    bool said = false;
+    while (!pt_upload_between(c->upload)) {
+        PT_TRY(pt_reporter_between(c->run->reporter, err));
+        pt_clock_sleep_ns(PAUSE_NS);
+        if (said || pt_clock_ns() - start < WORD_NS)
+            continue;
+        pt_log(PT_LOG_INFO, "--upload: all else is done, and the run waits for the command");
+        said = true;
+    }
     return PT_OK;
 }

@@ -53,4 +53,8 @@ pt_score pt_checkpoint_best(const pt_checkpoint *checkpoint);
 /* At the end of the run: waits for the last one. PT_EIO on rank 0: that one failed. */
 pt_status pt_checkpoint_finish(pt_checkpoint *checkpoint, pt_error *err);
 
+/* Behind all else: waits until the command of --upload has ended for every step that it is for, for
+ * as long as that takes; an interrupt ends it. */
+pt_status pt_checkpoint_finish_upload(pt_checkpoint *checkpoint, pt_error *err);
+
 #endif

@@ -98,7 +98,17 @@ pt_status pt_store_remove(const char *dir, int64_t step, pt_error *err)
     return status;
 }
 
-pt_status pt_store_prune(const char *dir, int64_t newest, int keep, pt_error *err)
+static pt_status remove_claimed(const char *dir, int64_t step, pt_claims *claims, pt_error *err)
+{
+    if (!pt_claims_take(claims, PT_CLAIM_REMOVE, step))
+        return PT_OK;
+    pt_status status = pt_store_remove(dir, step, err);
+    pt_claims_release(claims, PT_CLAIM_REMOVE);
+    return status;
+}
+
+pt_status pt_store_prune(const char *dir, int64_t newest, int keep, pt_claims *claims,
+                         pt_error *err)
 {
     int64_t *steps = NULL, best = -1;
     int n = 0, kept = 0;
@@ -110,7 +120,7 @@ pt_status pt_store_prune(const char *dir, int64_t newest, int keep, pt_error *er
     for (int i = 0; status == PT_OK && i < n; i++)
         if (steps[i] <= newest && pt_store_is_committed(dir, steps[i]) && kept++ >= keep &&
             steps[i] != best)
-            status = pt_store_remove(dir, steps[i], err);
+            status = remove_claimed(dir, steps[i], claims, err);
     free(steps);
     return status;
 }

@@ -18,6 +18,7 @@
 
 #include <jansson.h>
 
+#include "checkpoint_claims.h"
 #include "pipetrain/status.h"
 
 /* CRC-32, that of zlib: finds every burst of up to 32 bits, and overlooks one in 4 · 10^9 of other
@@ -61,8 +62,10 @@ pt_status pt_store_point(const char *dir, const char *name, int64_t step, pt_err
 /* *ret_step: -1 where there is no such file. PT_EIO: it cannot be read, or names no step. */
 pt_status pt_store_named(const char *dir, const char *name, int64_t *ret_step, pt_error *err);
 
-/* Of the committed steps up to `newest` the `keep` newest stay (0: all), and what `best` names. */
-pt_status pt_store_prune(const char *dir, int64_t newest, int keep, pt_error *err);
+/* Of the committed steps up to `newest` the `keep` newest stay (0: all), what `best` names, and
+ * what is being uploaded. `claims` may be NULL. */
+pt_status pt_store_prune(const char *dir, int64_t newest, int keep, pt_claims *claims,
+                         pt_error *err);
 
 /* Takes a step away, the manifest first. */
 pt_status pt_store_remove(const char *dir, int64_t step, pt_error *err);

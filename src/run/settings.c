@@ -302,6 +302,7 @@ static const struct {
     {"every", "--checkpoint", checkpoints},
     {"keep", "--checkpoint", checkpoints},
     {"keep-best", "--checkpoint", checkpoints},
+    {"upload", "--checkpoint", checkpoints},
     {"resume", "training", trains},
     {"validation", "training or --check", trains_or_checks},
     {"validation", "--eval-every 1 or more", evaluates},
@@ -399,7 +400,7 @@ pt_status pt_config_settle(pt_config *config, pt_error *err)
     PT_TRY(settle_batch(config, err));
     settle_betas(config);
     PT_TRY(settle_every(&config->settings, err));
-    PT_TRY(pt_config_settle_best(&config->settings, err));
+    PT_TRY(pt_config_settle_checkpoint(&config->settings, err));
     PT_TRY(settle_stall(&config->settings, err));
     PT_TRY(settle_lists(config, err));
     settle_chunks(&config->settings);

@@ -1,4 +1,4 @@
-/* How often, and what stays: --every, --keep-best. */
+/* How often, what stays, and who gets it: --every, --keep-best, --upload. */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -32,7 +32,7 @@ pt_status pt_config_every(const pt_settings *s, int64_t *ret_steps, double *ret_
     return PT_OK;
 }
 
-pt_status pt_config_settle_best(pt_settings *s, pt_error *err)
+pt_status pt_config_settle_checkpoint(pt_settings *s, pt_error *err)
 {
     s->keep_best = s->keep_best && s->checkpoint;
     if (s->keep_best && s->validation == 0)
@@ -43,5 +43,8 @@ pt_status pt_config_settle_best(pt_settings *s, pt_error *err)
         return pt_fail(err, PT_EINPUT,
                        "--keep-best goes by evaluations, and --eval-every 0 leaves them out; write "
                        "--eval-every 1 or more, or leave --keep-best out");
+    if (s->upload && !s->upload[strspn(s->upload, " \t\n")])
+        return pt_fail(err, PT_EINPUT,
+                       "--upload: write a command, such as --upload 'rsync -a \"$1\" host:runs/'");
     return PT_OK;
 }

@@ -108,6 +108,12 @@ const pt_option pt_settings_rows[] = {
         "With --checkpoint and --validation: the step with the best validation accuracy stays, too "
         "(without classes, the lowest loss), and DIR/best names it. For that, epochs that are "
         "evaluated end with a checkpoint."),
+    TEXT_HERE(
+        "upload", TO_DO, upload, "CMD",
+        "With --checkpoint: run `CMD DIR/step-…` by sh for every step that is committed (where "
+        "CMD says \"$1\", that is the folder), while training goes on. One that fails is tried "
+        "again three times, and after the next checkpoint. It may see a step twice; the run's "
+        "end waits for it."),
     TEXT(
         "resume", TO_DO, resume, "DIR",
         "Go on from the newest whole checkpoint in DIR, on any number of ranks; from the beginning "

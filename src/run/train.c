@@ -193,7 +193,9 @@ static pt_status write_results(pt_run *run, double wall_s, pt_error *err)
     ended = pt_reporter_finish(run->reporter, status ? &later : err);
     status = status ? status : ended;
     ended = s->summary ? write_summary(run, wall_s, status ? &later : err) : PT_OK;
-    return status ? status : ended;
+    status = status ? status : ended;
+    return status == PT_OK && run->checkpoint ? pt_checkpoint_finish_upload(run->checkpoint, err)
+                                              : status;
 }
 
 pt_status pt_run_train(pt_run *run, pt_error *err)

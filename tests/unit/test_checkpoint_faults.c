@@ -67,7 +67,7 @@ static pt_status write_step(int64_t step, bool *ret_committed, pt_error *err)
     json_t *manifest = json_pack("{s:i, s:I}", "format", 1, "step", (json_int_t)step);
     status = pt_store_commit(folder, step, manifest, files, FILES, ret_committed, err);
     json_decref(manifest);
-    return status == PT_OK ? pt_store_prune(folder, step, KEEP, err) : status;
+    return status == PT_OK ? pt_store_prune(folder, step, KEEP, /*claims=*/NULL, err) : status;
 }
 
 static void must_write(int64_t step)
@@ -192,7 +192,7 @@ static int write_next(void)
     if (status == PT_OK)
         status = pt_store_point(folder, PT_STORE_BEST, FIRST, &err);
     if (status == PT_OK)
-        status = pt_store_prune(folder, FIRST, KEEP, &err);
+        status = pt_store_prune(folder, FIRST, KEEP, /*claims=*/NULL, &err);
     if (status == PT_OK)
         return committed ? 0 : 4;
     if (!strstr(err.text, folder) && !strstr(err.text, "cannot"))
