@@ -1,13 +1,12 @@
 /* Defaults, and what follows from what. */
 #include "pipetrain/settings.h"
 
-#include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "pipetrain/schedule.h"
+#include "settings_needs.h"
 #include "settings_rules.h"
 #include "settings_table.h"
 
@@ -152,11 +151,6 @@ static pt_status settle_batch(pt_config *config, pt_error *err)
     return PT_OK;
 }
 
-static bool asked(const pt_config *config, const char *option)
-{
-    return pt_options_source(&config->options, option) == PT_FROM_COMMAND_LINE;
-}
-
 const char *pt_config_lists_file(const pt_config *config)
 {
     if (config->settings.infer || config->settings.check_gradients)
@@ -209,168 +203,6 @@ pt_optimizer_spec pt_config_optimizer(const pt_settings *s)
     };
 }
 
-/* ---- options that need others -----------------------------------------------------------------
- */
-
-static bool infers(const pt_settings *s)
-{
-    return s->infer != NULL;
-}
-
-static bool has_backwards(const pt_settings *s)
-{
-    return !infers(s);
-}
-
-static bool looks(const pt_settings *s)
-{
-    return s->check || s->check_gradients;
-}
-
-static bool runs(const pt_settings *s)
-{
-    return !looks(s);
-}
-
-static bool trains(const pt_settings *s)
-{
-    return !infers(s) && !looks(s);
-}
-
-static bool checks(const pt_settings *s)
-{
-    return s->check;
-}
-
-static bool trains_or_checks(const pt_settings *s)
-{
-    return !infers(s) && !s->check_gradients;
-}
-
-static bool evaluates(const pt_settings *s)
-{
-    return s->eval_every > 0;
-}
-
-static bool checkpoints(const pt_settings *s)
-{
-    return s->checkpoint != NULL;
-}
-
-static bool clocks(const pt_settings *s)
-{
-    return strcmp(s->backend, "clock") == 0;
-}
-
-static bool interleaves(const pt_settings *s)
-{
-    const pt_schedule_row *row = pt_schedule_find(s->schedule);
-    return row && row->interleaves;
-}
-
-static bool has_milestones(const pt_settings *s)
-{
-    return strcmp(s->lr_schedule, "milestones") == 0;
-}
-
-static bool is_cosine(const pt_settings *s)
-{
-    return strcmp(s->lr_schedule, "cosine") == 0;
-}
-
-static bool has_momentum(const pt_settings *s)
-{
-    return pt_optimizer_find(s->optimizer)->state_buffers == 1;
-}
-
-static bool has_betas(const pt_settings *s)
-{
-    return !has_momentum(s);
-}
-
-/* An option that would do nothing is refused: its writer expects something of it. */
-static const struct {
-    const char *option, *needs;
-    bool (*fits)(const pt_settings *settings);
-} needs[] = {
-    {"weights", "--infer (to train from given weights write --init)", infers},
-    {"out", "--infer", infers},
-    {"stages", "--check", checks},
-    {"init", "training", trains},
-    {"save", "training", trains},
-    {"checkpoint", "training or --check", trains_or_checks},
-    {"every", "--checkpoint", checkpoints},
-    {"keep", "--checkpoint", checkpoints},
-    {"keep-best", "--checkpoint", checkpoints},
-    {"upload", "--checkpoint", checkpoints},
-    {"resume", "training", trains},
-    {"validation", "training or --check", trains_or_checks},
-    {"validation", "--eval-every 1 or more", evaluates},
-    {"log", "training", trains},
-    {"timing", "training", trains},
-    {"trace", "training", trains},
-    {"summary", "training", trains},
-    {"fail-at", "training", trains},
-    {"stall", "training or --infer", runs},
-    {"momentum", "--optimizer sgd or nesterov (the others have --beta1)", has_momentum},
-    {"beta1", "--optimizer adam, adamw or nadam-async (the others have --momentum)", has_betas},
-    {"beta2", "--optimizer adam, adamw or nadam-async", has_betas},
-    {"eps", "--optimizer adam, adamw or nadam-async", has_betas},
-    {"recompute", "training, --check or --check-gradients", has_backwards},
-    {"chunks", "--schedule interleaved (a list of one's own says it in a column chunk)",
-     interleaves},
-    {"clock", "--backend clock", clocks},
-    {"clock-out", "training or --check", trains_or_checks},
-    {"schedule-out", "training or --check", trains_or_checks},
-    {"sync-epochs", "training or --check", trains_or_checks},
-    {"gap-every", "training or --check", trains_or_checks},
-    {"milestones", "--lr-schedule milestones", has_milestones},
-    {"lr-factor", "--lr-schedule milestones", has_milestones},
-    {"lr-floor", "--lr-schedule cosine", is_cosine},
-};
-
-static pt_status settle_command(const pt_config *config, pt_error *err)
-{
-    const pt_settings *s = &config->settings;
-    if (s->check + s->check_gradients + infers(s) > 1)
-        return pt_fail(err, PT_EINPUT,
-                       "--check, --check-gradients and --infer are three things to do; give one");
-    for (size_t i = 0; i < sizeof needs / sizeof needs[0]; i++)
-        if (asked(config, needs[i].option) && !needs[i].fits(s))
-            return pt_fail(err, PT_EINPUT, "--%s goes with %s; leave it out here", needs[i].option,
-                           needs[i].needs);
-    if (infers(s) && !s->weights)
-        return pt_fail(err, PT_EINPUT, "--infer needs --weights FILE_OR_DIR: what to predict with");
-    if (infers(s) && !s->out)
-        return pt_fail(err, PT_EINPUT, "--infer needs --out FILE.csv: where the predictions go");
-    return PT_OK;
-}
-
-/* Whatever would show or keep numbers is refused; evaluations are left out. */
-static pt_status settle_clock(pt_config *config, pt_error *err)
-{
-    static const char *const computes[] = {"infer",      "check-gradients", "init",     "save",
-                                           "checkpoint", "resume",          "gap-every"};
-    pt_settings *s = &config->settings;
-    if (!clocks(s))
-        return PT_OK;
-    if (!s->clock)
-        return pt_fail(err, PT_EINPUT,
-                       "--backend clock needs --clock FILE.csv: how long each stage takes");
-    for (size_t i = 0; i < sizeof computes / sizeof *computes; i++)
-        if (pt_options_source(&config->options, computes[i]) != PT_FROM_DEFAULT)
-            return pt_fail(err, PT_EINPUT,
-                           "--backend clock computes nothing, so --%s has nothing to work with; "
-                           "leave it out, or choose another backend",
-                           computes[i]);
-    if (s->eval_every > 0 && asked(config, "eval-every"))
-        return pt_fail(err, PT_EINPUT,
-                       "--backend clock computes nothing, so there is nothing to evaluate; write "
-                       "--eval-every 0");
-    s->eval_every = 0;
-    return PT_OK;
-}
-
 /* The default of one optimizer. */
 static void settle_betas(pt_config *config)
 {
@@ -395,8 +227,8 @@ static pt_status settle_stall(const pt_settings *s, pt_error *err)
 
 pt_status pt_config_settle(pt_config *config, pt_error *err)
 {
-    PT_TRY(settle_command(config, err));
-    PT_TRY(settle_clock(config, err));
+    PT_TRY(pt_needs_settle(config, err));
+    PT_TRY(pt_needs_settle_clock(config, err));
     PT_TRY(settle_batch(config, err));
     settle_betas(config);
     PT_TRY(settle_every(&config->settings, err));
@@ -405,46 +237,4 @@ pt_status pt_config_settle(pt_config *config, pt_error *err)
     PT_TRY(settle_lists(config, err));
     settle_chunks(&config->settings);
     return pt_rules_settle(config, err);
-}
-
-static pt_status parse_milestones(const pt_settings *s, int64_t steps_per_epoch, pt_lr_spec *lr,
-                                  pt_error *err)
-{
-    for (const char *at = s->milestones; at && *at;) {
-        char *end = NULL;
-        errno = 0;
-        double epoch = strtod(at, &end);
-        if (end == at || errno || !(epoch >= 0) || epoch > 1e9 || (*end && *end != ','))
-            return pt_fail(err, PT_EINPUT,
-                           "--milestones \"%s\": write epochs in ascending order, such as 30,60,80",
-                           s->milestones);
-        if (lr->n_milestones == PT_MAX_MILESTONES)
-            return pt_fail(err, PT_EINPUT, "--milestones: more than %d", PT_MAX_MILESTONES);
-        int64_t step = (int64_t)llround(epoch * (double)steps_per_epoch);
-        if (lr->n_milestones && step <= lr->milestones[lr->n_milestones - 1])
-            return pt_fail(err, PT_EINPUT, "--milestones \"%s\": must ascend", s->milestones);
-        lr->milestones[lr->n_milestones++] = step;
-        at = *end ? end + 1 : end;
-    }
-    if (strcmp(s->lr_schedule, "milestones") == 0 && lr->n_milestones == 0)
-        return pt_fail(err, PT_EINPUT,
-                       "--lr-schedule milestones needs --milestones, such as 30,60,80");
-    return PT_OK;
-}
-
-pt_status pt_config_lr(const pt_config *config, int64_t steps_per_epoch, int64_t total_steps,
-                       pt_lr_spec *ret_lr, pt_error *err)
-{
-    const pt_settings *s = &config->settings;
-    pt_lr_spec lr = {
-        .schedule = s->lr_schedule,
-        .base = s->lr,
-        .warmup = (int64_t)llround(s->warmup * (double)steps_per_epoch),
-        .total = total_steps,
-        .factor = s->lr_factor,
-        .floor = s->lr_floor,
-    };
-    PT_TRY(parse_milestones(s, steps_per_epoch, &lr, err));
-    *ret_lr = lr;
-    return PT_OK;
 }
