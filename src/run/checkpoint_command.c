@@ -28,7 +28,7 @@ static const char SCRIPT[] = "{ read -r word <&3; kill 0; } &\n"
                              "status=$?\n"
                              "kill $watcher\n"
                              "exit $status\n";
-enum { PIPE = 3 /* of the script */ };
+enum { INPUT, OUTPUT, MESSAGES, PIPE }; /* files of the script; messages are where ours are */
 
 static const int64_t LOOK_NS = 10000000;       /* between looks at a command that runs */
 static const int64_t PATIENCE_NS = 2000000000; /* between asking it to end, and ending it */
@@ -71,8 +71,8 @@ static int prepare(int pipe_end, posix_spawn_file_actions_t *files, posix_spawna
     sigset_t none, all;
     sigemptyset(&none);
     sigfillset(&all);
-    int bad = posix_spawn_file_actions_addopen(files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    bad |= posix_spawn_file_actions_adddup2(files, STDERR_FILENO, STDOUT_FILENO);
+    int bad = posix_spawn_file_actions_addopen(files, INPUT, "/dev/null", O_RDONLY, 0);
+    bad |= posix_spawn_file_actions_adddup2(files, MESSAGES, OUTPUT);
     bad |= posix_spawn_file_actions_adddup2(files, pipe_end, PIPE);
 #if __GLIBC_PREREQ(2, 34)
     /* Sockets and pipes of the MPI library: who waits for their end must not wait for us. */
