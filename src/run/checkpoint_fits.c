@@ -7,13 +7,15 @@
 #include "json_run.h"
 #include "pipetrain/log.h"
 
-enum { TEXT = 512 };
+enum {
+    TEXT = 512,
+    SHOWN = JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9)
+};
 
-/* A value as a person reads it; free() it. */
+/* A value as a person reads it, and no terminal; free() it. */
 static char *shown(const json_t *value)
 {
-    return value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9))
-                 : strdup("nothing");
+    return value ? json_dumps(value, SHOWN) : strdup("nothing");
 }
 
 static pt_status refuse(const char *what, const json_t *there, const json_t *here, pt_error *err)

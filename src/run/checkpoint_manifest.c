@@ -14,6 +14,7 @@
 enum { FORMAT = 1, DIGITS = 17 /* that a double needs to come back as it was */ };
 
 static const char CHECKSUM[] = "crc32";
+static const int64_t MOST_COUNT = 1000000000000000000; /* so that counting on is safe */
 
 /* ---- sealing ----------------------------------------------------------------------------------
  */
@@ -171,8 +172,10 @@ static pt_status get_count(const json_t *object, const char *name, int64_t *ret_
                            pt_error *err)
 {
     json_t *value = json_object_get(object, name);
-    if (!json_is_integer(value) || json_integer_value(value) < 0)
-        return pt_fail(err, PT_EINPUT, "the manifest has no \"%s\"", name);
+    if (!json_is_integer(value) || json_integer_value(value) < 0 ||
+        json_integer_value(value) > MOST_COUNT)
+        return pt_fail(err, PT_EINPUT, "the manifest has no \"%s\", or not from 0 to %lld", name,
+                       (long long)MOST_COUNT);
     *ret_count = json_integer_value(value);
     return PT_OK;
 }
@@ -200,5 +203,31 @@ pt_status pt_manifest_get(const json_t *m, pt_resumed *ret_resumed, pt_error *er
         r.best.accuracy = get_number(best, "accuracy");
     }
     *ret_resumed = r;
+    return PT_OK;
+}
+
+/* ---- its files --------------------------------------------------------------------------------
+ */
+
+size_t pt_manifest_n_files(const json_t *m)
+{
+    return json_array_size(json_object_get(m, "files"));
+}
+
+static bool is_plain_name(const char *name)
+{
+    return *name && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+pt_status pt_manifest_file(const json_t *m, size_t i, pt_store_file *ret_file, pt_error *err)
+{
+    const json_t *file = json_array_get(json_object_get(m, "files"), i);
+    const char *name = json_string_value(json_object_get(file, "name"));
+    int64_t bytes = 0, crc = 0;
+    PT_TRY(get_count(file, "bytes", &bytes, err));
+    PT_TRY(get_count(file, CHECKSUM, &crc, err));
+    if (!name || !is_plain_name(name) || crc > UINT32_MAX)
+        return pt_fail(err, PT_EINPUT, "file %zu of its list is none of a step", i);
+    *ret_file = (pt_store_file){name, (uint64_t)bytes, (uint32_t)crc};
     return PT_OK;
 }

@@ -19,6 +19,7 @@
 
 #include <jansson.h>
 
+#include "checkpoint_store.h"
 #include "pipetrain/run.h"
 
 #define PT_MANIFEST "manifest.json"
@@ -33,6 +34,12 @@ pt_status pt_manifest_set(json_t *manifest, const pt_run *run, const pt_resumed 
 pt_status pt_manifest_print(json_t *manifest, char **ret_text, pt_error *err);
 /* PT_EINPUT: no manifest, or not what was written. */
 pt_status pt_manifest_parse(const char *text, size_t bytes, json_t **ret_manifest, pt_error *err);
+
+/* The i-th of the files of its step; its name is the manifest's. PT_EINPUT: it is no file that
+ * could lie in the step's folder, with a length and a checksum. */
+size_t pt_manifest_n_files(const json_t *manifest);
+pt_status pt_manifest_file(const json_t *manifest, size_t i, pt_store_file *ret_file,
+                           pt_error *err);
 
 /* PT_EINPUT names both sides where the run is not the same one. Says what else has changed. */
 pt_status pt_manifest_fits(const json_t *manifest, const pt_run *run, pt_error *err);

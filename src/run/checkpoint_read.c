@@ -106,7 +106,9 @@ bool pt_store_is_committed(const char *dir, int64_t step)
 /* ---- bytes ------------------------------------------------------------------------------------
  */
 
-static pt_status sum_up(int fd, uint64_t *ret_bytes, uint32_t *ret_crc, pt_error *err)
+/* Of `most` bytes and no more: what is longer is another file, and some have no end. */
+static pt_status sum_up(int fd, uint64_t most, uint64_t *ret_bytes, uint32_t *ret_crc,
+                        pt_error *err)
 {
     uint64_t bytes = 0;
     uint32_t crc = 0;
@@ -114,7 +116,7 @@ static pt_status sum_up(int fd, uint64_t *ret_bytes, uint32_t *ret_crc, pt_error
     char *chunk = malloc(CHUNK);
     if (!chunk)
         return pt_fail(err, PT_ENOMEM, "no memory to read a checkpoint");
-    while ((got = read(fd, chunk, CHUNK)) > 0 || (got < 0 && errno == EINTR)) {
+    while (bytes <= most && ((got = read(fd, chunk, CHUNK)) > 0 || (got < 0 && errno == EINTR))) {
         if (got < 0)
             continue;
         crc = pt_store_checksum(crc, chunk, (size_t)got);
@@ -136,11 +138,11 @@ static pt_status check_file(const char *path, uint64_t bytes, uint32_t crc, pt_e
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return pt_fail(err, PT_EINPUT, "%s: cannot be opened: %s", path, strerror(errno));
-    pt_status status = sum_up(fd, &found, &sum, err);
+    pt_status status = sum_up(fd, bytes, &found, &sum, err);
     close(fd);
     if (status == PT_OK && found != bytes)
-        status = pt_fail(err, PT_EINPUT, "holds %" PRIu64 " bytes, %" PRIu64 " were written", found,
-                         bytes);
+        status = pt_fail(err, PT_EINPUT, "holds %s%" PRIu64 " bytes, %" PRIu64 " were written",
+                         found > bytes ? "at least " : "", found, bytes);
     if (status == PT_OK && sum != crc)
         status = pt_fail(
             err, PT_EINPUT,
@@ -150,18 +152,13 @@ static pt_status check_file(const char *path, uint64_t bytes, uint32_t crc, pt_e
 
 static pt_status check_files(const char *dir, int64_t step, const json_t *manifest, pt_error *err)
 {
-    size_t i;
-    json_t *file;
-    json_array_foreach (json_object_get(manifest, "files"), i, file) {
-        const char *name = json_string_value(json_object_get(file, "name"));
-        json_t *bytes = json_object_get(file, "bytes"), *crc = json_object_get(file, "crc32");
-        if (!name || strchr(name, '/') || !json_is_integer(bytes) || !json_is_integer(crc))
-            return pt_fail(err, PT_EINPUT, "its list of files is not right");
-        char *path = pt_store_path(dir, step, name);
+    for (size_t i = 0; i < pt_manifest_n_files(manifest); i++) {
+        pt_store_file file;
+        PT_TRY(pt_manifest_file(manifest, i, &file, err));
+        char *path = pt_store_path(dir, step, file.name);
         if (!path)
             return pt_fail(err, PT_ENOMEM, "no memory for a path");
-        pt_status status = check_file(path, (uint64_t)json_integer_value(bytes),
-                                      (uint32_t)json_integer_value(crc), err);
+        pt_status status = check_file(path, file.bytes, file.crc, err);
         free(path);
         PT_TRY(status);
     }

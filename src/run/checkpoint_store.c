@@ -262,6 +262,13 @@ static pt_status clear_newer(const char *dir, int64_t step, pt_error *err)
     return status;
 }
 
+/* A number that has no next one is not believed. */
+static int64_t launch_in(const char *text, int64_t least)
+{
+    int64_t launch = strtoll(text, NULL, 10);
+    return launch > least && launch < INT64_MAX ? launch : least;
+}
+
 /* Numbers of launches only grow, also where a launch left no step behind. */
 static pt_status count_launch(const char *dir, int64_t *ret_launch, pt_error *err)
 {
@@ -271,7 +278,7 @@ static pt_status count_launch(const char *dir, int64_t *ret_launch, pt_error *er
     if (!path)
         return no_memory(err);
     if (pt_text_read_file(path, &text, &bytes, &missing) == PT_OK)
-        *ret_launch = strtoll(text, NULL, 10);
+        *ret_launch = launch_in(text, *ret_launch);
     free(text);
     text = pt_text_format("%" PRId64 "\n", ++*ret_launch);
     pt_status status = text ? pt_file_write(path, text, strlen(text), err) : no_memory(err);

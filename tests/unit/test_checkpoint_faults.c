@@ -421,6 +421,40 @@ static void test_swapped_and_missing_files_are_named(void **state)
     free(c);
 }
 
+static void test_files_without_end(void **state)
+{
+    (void)state;
+    pt_error err = {PT_OK, ""};
+    json_t *manifest = NULL;
+    begin_anew();
+    char *path = pt_store_path(folder, 2, "layer-000-a.safetensors");
+    assert_int_equal(unlink(path) + symlink("/dev/zero", path), 0);
+    assert_fails(pt_store_read(folder, 2, &manifest, &err), PT_EINPUT, "at least", &err);
+    free(path);
+}
+
+/* Of the file and of what the run that goes on knows, the larger one counts, if it has a next one.
+ */
+static void test_launches_only_grow(void **state)
+{
+    (void)state;
+    const struct {
+        const char *file;
+        int64_t before, now;
+    } cases[] = {
+        {"7\n", 3, 8}, {"2\n", 5, 6}, {"9223372036854775807\n", 4, 5}, {"-9\n", 0, 1}, {"x", 1, 2}};
+    begin_anew();
+    char *path = pt_text_format("%s/launch", folder);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        pt_error err = {PT_OK, ""};
+        int64_t launch = cases[i].before;
+        assert_ok(pt_file_write(path, cases[i].file, strlen(cases[i].file), &err), &err);
+        assert_ok(pt_store_open(folder, 2, /*best=*/1, &launch, &err), &err);
+        assert_int_equal(launch, cases[i].now);
+    }
+    free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -433,6 +467,8 @@ int main(void)
         cmocka_unit_test(test_killed_at_the_start),
         cmocka_unit_test(test_every_byte_counts),
         cmocka_unit_test(test_swapped_and_missing_files_are_named),
+        cmocka_unit_test(test_files_without_end),
+        cmocka_unit_test(test_launches_only_grow),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
