@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the seeds of the binary formats into corpus/: arrays, cifar, idx, safetensors.
+"""Writes the seeds of the binary formats into corpus/: arrays, cifar, idx, safetensors; and those of
+manifests, whose checksum nobody writes by hand.
 
 usage: tests/fuzz/seeds.py
 
@@ -11,6 +12,7 @@ import gzip
 import json
 import pathlib
 import struct
+import zlib
 
 CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
 
@@ -122,11 +124,64 @@ def cifar_seeds():
     }
 
 
+def sealed(manifest):
+    """With the checksum of the rest, as compact JSON with sorted keys."""
+    rest = json.dumps(manifest, separators=(",", ":"), sort_keys=True)
+    return json.dumps({**manifest, "crc32": zlib.crc32(rest.encode())}, indent=1).encode()
+
+
+def manifest_seeds():
+    """The target's run: one linear layer from 3 to 2, 60 samples, 100 steps, all else by default."""
+    file = {"name": "layer-000-fc.safetensors", "bytes": 200, "crc32": 4294967295}
+    settings = {"optimizer": "sgd", "dataset": "fashion-mnist", "batch": 32, "shuffle": True,
+                "seed": 1, "validation": 0.0}
+    good = {
+        "format": 1, "layers": [["fc", "linear"]], "tensors": {"fc.weight": [2, 3], "fc.bias": [2]},
+        "samples": 60, "validation_samples": 0, "settings": {**settings, "lr": 0.5},
+        "sums": {"loss": None, "correct": 3, "samples": 32}, "step": 3, "launch": 1,
+        "best_accuracy": 0.5, "best": None, "files": [file],
+    }
+
+    def other(**changes):
+        return sealed({**good, **changes})
+
+    def other_file(**changes):
+        return other(files=[{**file, **changes}])
+
+    best = {"step": 2, "accuracy": 0.5, "loss": 1.5}
+    return {
+        "valid-plain": sealed(good),
+        "valid-best": other(best=best),
+        "valid-no-files": other(files=[]),
+        "bad-cut": sealed(good)[:-9],
+        "bad-no-object": b"[1, 2]",
+        "bad-depth": b"[" * 5000,
+        "bad-twice": b'{"format": 1, "format": 1}',
+        "bad-format": other(format=2),
+        "bad-layer": other(layers=[["fc", "conv2d"]]),
+        "bad-tensor": other(tensors={"fc.weight": [2, 3], "fc.bias": [2], "fc.\u009b1m": [3]}),
+        "bad-samples": other(samples=61),
+        "bad-seed": other(settings={**settings, "seed": -1}),
+        "bad-split": other(settings={**settings, "validation": 0.5}),
+        "bad-step": other(step=101),
+        "bad-launch": other(launch=(1 << 63) - 1),
+        "bad-best": other(best={**best, "step": -1}),
+        "bad-sums": other(sums=[1]),
+        "bad-name": other_file(name="../step-000001/manifest.json"),
+        "bad-name-of-a-folder": other_file(name=".."),
+        "bad-name-empty": other_file(name=""),
+        "bad-bytes": other_file(bytes=-1),
+        "bad-crc": other_file(crc32=1 << 32),
+        "bad-file": other(files=["fc"]),
+    }
+
+
 def main():
     seeds = {
         "arrays": arrays_seeds(),
         "cifar": cifar_seeds(),
         "idx": idx_seeds(),
+        "manifest": manifest_seeds(),
         "safetensors": safetensors_seeds(),
     }
     for target, files in seeds.items():
