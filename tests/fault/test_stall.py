@@ -87,8 +87,9 @@ class Stopped(Case):
         self.assertRegex(lines[1], "^waits for .*rank 0")
 
     def test_one_rank_alone(self):
-        """It cannot be told from one that works; time in which it was stopped does not count."""
-        with launch.Run(1, launch.LENET5, *ENDLESS, "--stall=0.5") as running:
+        """Stopped within an action of nearly the limit: time in which it was stopped does not count."""
+        arguments = [*ENDLESS, *self.clock({"*": 450_000}), "--log-every=1", "--stall=0.5"]
+        with launch.Run(1, launch.LENET5, *arguments) as running:
             running.wait_for("stdout", r"^step \d+", times=2)
             running.process.send_signal(signal.SIGSTOP)
             time.sleep(1.5)

@@ -8,9 +8,11 @@ signal is told and ignored.
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import tempfile
+import time
 import unittest
 
 import checkpoints
@@ -135,9 +137,19 @@ class Early(Case):
         os.mkfifo(pipe)
         running = self.enterContext(launch.Run(1, pipe, *arguments))
         with open(pipe, "w", encoding="utf-8") as file:  # waits for its reader
+            self.wait_for_sleep(running)
             running.process.send_signal(signal.SIGUSR1)
+            self.wait_for_sleep(running)
             file.write(self.partition.read_text())
         return running
+
+    def wait_for_sleep(self, running):
+        """Until it reads, or has ended, and no signal is on its way."""
+        path = pathlib.Path("/proc") / str(running.process.pid) / "status"
+        asleep = re.compile(r"State:\s+[SZ].*SigPnd:\s+0+\n.*ShdPnd:\s+0+\n", re.DOTALL)
+        while not asleep.search(path.read_text()):
+            self.assertLess(running.seconds(), launch.TIME_LIMIT_S)
+            time.sleep(launch.POLL_S)
 
     def test_before_training(self):
         ended = self.end(self.ask_early(*LONG, f"--checkpoint={self.ck}"), STOPPED)
