@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "pipetrain/log.h"
@@ -55,6 +56,12 @@ void pt_progress_step(pt_progress *p, int64_t step)
     p->failed = pwrite(p->file, line, PT_PROGRESS_BYTES, /*offset=*/0) != PT_PROGRESS_BYTES;
     if (p->failed)
         warn("write");
+}
+
+void pt_progress_touch(pt_progress *p)
+{
+    if (p)
+        futimens(p->file, NULL); /* its bytes are the other thread's business */
 }
 
 void pt_progress_close(pt_progress *p)

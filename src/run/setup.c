@@ -151,6 +151,15 @@ static pt_status try_file(const char *option, const char *path, pt_error *err)
     return PT_OK;
 }
 
+/* Before the watchdog begins, whose thread uses it. What fails is told, and no more. */
+static pt_status open_progress(pt_run *run, pt_error *err)
+{
+    (void)err;
+    if (run->world && is_first(run) && !run->settings->infer)
+        run->progress = pt_progress_open(run);
+    return PT_OK;
+}
+
 static pt_status open_outputs(pt_run *run, pt_error *err)
 {
     const pt_settings *s = run->settings;
@@ -161,8 +170,6 @@ static pt_status open_outputs(pt_run *run, pt_error *err)
         PT_TRY(try_file("--schedule-out", s->infer ? NULL : s->schedule_out, err));
         PT_TRY(try_file("--plan-out", s->plan_out, err));
     }
-    if (is_first(run) && !s->infer)
-        run->progress = pt_progress_open(run);
     if (!s->infer && (s->timing || s->trace))
         PT_TRY(pt_timeline_open(run, &run->timeline, err));
     return s->infer ? PT_OK : pt_reporter_open(run, &run->reporter, err);
@@ -231,11 +238,11 @@ static pt_status open_engine(pt_run *run, pt_error *err)
 typedef pt_status (*phase)(pt_run *run, pt_error *err);
 
 /* Up to here a stage can be opened alone, for --check; the rest needs its neighbours. */
-static const phase alone[] = {pt_watchdog_choose,     pt_watchdog_open, cut,
-                              pt_run_find_recomputed, pt_run_open_data, pt_run_plan,
-                              open_backend,           compare_backends, pt_run_choose_links,
-                              pt_run_reserve,         pt_run_fit,       pt_run_open_blocks,
-                              pt_run_profile};
+static const phase alone[] = {
+    open_progress,          pt_watchdog_choose,  pt_watchdog_open, cut,
+    pt_run_find_recomputed, pt_run_open_data,    pt_run_plan,      open_backend,
+    compare_backends,       pt_run_choose_links, pt_run_reserve,   pt_run_fit,
+    pt_run_open_blocks,     pt_run_profile};
 static const phase together[] = {pt_checkpoint_find,  pt_checkpoint_share, pt_run_give_weights,
                                  pt_run_count_loaded, pt_run_name_missing, pt_checkpoint_open,
                                  open_outputs,        join_world,          open_engine};

@@ -8,12 +8,15 @@
 
 #include "pipetrain/clock.h"
 #include "pipetrain/log.h"
+#include "progress.h"
 
 static const char VARIABLE[] = "PIPETRAIN_STALL";
 
 /* A look costs a microsecond; between them a rank can stand unnoticed. */
 static const int64_t LONGEST_NAP_NS = 50000000;
 enum { LOOKS_PER_LIMIT = 10 };
+
+static const int64_t SHOW_NS = 250000000; /* between touches of the progress file, at the least */
 
 /* Of auto. */
 static const double AUTO_S = 5, AUTO_STEPS = 10;
@@ -28,6 +31,7 @@ struct pt_watchdog {
     bool ends;
     pt_seen seen;       /* at the last look … */
     int64_t stood_ns;   /* … and for how long it has been at the same */
+    int64_t shown_ns;   /* since the progress file was touched */
     int64_t resumed_ns; /* above 0: the process was stopped lately, others may still be, or be
                            ended: twice the limit */
 };
@@ -71,6 +75,16 @@ static void count(pt_watchdog *w, const pt_seen *seen, int64_t passed_ns, int64_
     w->resumed_ns = slept ? 3 * limit : w->resumed_ns - passed_ns;
 }
 
+/* For whoever watches from outside and knows of steps alone. */
+static void show(pt_watchdog *w, int64_t passed_ns)
+{
+    w->shown_ns += passed_ns;
+    if (w->stood_ns > 0 || w->shown_ns < SHOW_NS)
+        return;
+    pt_progress_touch(w->run->progress);
+    w->shown_ns = 0;
+}
+
 /* True: no more to be seen. Where others have ended the run, a rank that stood no less and looks a
  * little later still says so, as it was seen before that; one that was stopped meanwhile does not.
  */
@@ -81,6 +95,7 @@ static bool look(pt_watchdog *w, int64_t passed_ns)
     int64_t limit = pt_watchdog_limit_ns(run->stall_s, pt_mark_median_ns(&run->mark));
     bool ended = run->stop && *run->stop;
     count(w, &seen, passed_ns, limit);
+    show(w, passed_ns);
     if (!ended)
         w->seen = seen;
     bool resumed = w->resumed_ns > 0;
