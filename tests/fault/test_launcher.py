@@ -5,6 +5,7 @@ tests/fault/kill_loop is about the bits; here every case is looked at alone. Whe
 matters, a script stands in for mpirun.
 """
 
+import gzip
 import json
 import os
 import pathlib
@@ -16,9 +17,11 @@ import unittest
 import checkpoints  # first: it finds the modules below
 import launch
 import launching
+import small_model
 import tap
 
 STALL_S = 1
+TEST_SAMPLES = 160000  # an evaluation of two seconds or more
 LONG = ["--epochs=100000", "--log-every=200", "--every=200", "--eval-every=0"]
 
 
@@ -250,6 +253,24 @@ class Real(Case):
         self.assertLess(time.monotonic() - began, STALL_S + 2 + launch.PATIENCE_S)
         running.wait_for("stdout", r"from step \d+ of")
         self.stop(running)
+
+    def test_evaluation_is_progress(self):
+        """It takes no steps; the file's time shows that something goes on."""
+        partition = checkpoints.write_model(self.folder)
+        images, labels = small_model.samples(TEST_SAMPLES, seed=3)
+        data = self.folder / "data"
+        (data / "t10k-images-idx3-ubyte").write_bytes(small_model.idx(images))
+        (data / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(small_model.idx(labels), 1))
+        arguments = ["--eval-every=1", "--epochs=1", "--micro-batch=1", *self.checkpoints()]
+        running = self.enterContext(launching.Launcher(2, partition, *arguments))
+        path = self.directory / "launcher" / "progress"
+        times = set()
+        while running.process.poll() is None:
+            if path.exists() and " step 6 of 6 " in path.read_text():
+                times.add(path.stat().st_mtime_ns)
+            time.sleep(launch.POLL_S)
+        self.end(running, 0)
+        self.assertGreater(len(times), 3, "written when the last step was done, and then touched")
 
     def test_interrupted_once(self):
         running = self.train()
