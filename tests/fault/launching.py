@@ -1,9 +1,12 @@
 """Starts pipetrain-launch, and knows what it has started."""
 
+import json
 import os
 import pathlib
+import tempfile
+import unittest
 
-import launch
+import launch  # first: it finds the module below
 import program
 
 LAUNCH = os.environ.get("PT_LAUNCH") or str(
@@ -47,3 +50,21 @@ class Launcher(launch.Run):
             except (OSError, ValueError):  # it is being written, or removed
                 continue
             self.jobs.add(family + 1)  # the first job of its family
+
+
+class Case(unittest.TestCase):
+    """A test with a directory of checkpoints in a folder of its own."""
+
+    def setUp(self):
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="pt-")))
+        self.directory = self.folder / "ck"
+
+    def checkpoints(self):
+        return [f"--checkpoint={self.directory}", f"--resume={self.directory}"]
+
+    def number(self, name):
+        """What is in ck/launch, or of the step in ck/latest."""
+        return int((self.directory / name).read_text().strip().removeprefix("step-"))
+
+    def state(self):
+        return json.loads((self.directory / "launcher" / "state.json").read_text())
