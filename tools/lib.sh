@@ -14,7 +14,7 @@ test_packages=(git g++ libcmocka-dev python3 python3-numpy procps gdb valgrind b
     libclang-rt-14-dev)
 # What tests/slurm runs daemons of, unpacked and not installed.
 # shellcheck disable=SC2034
-slurm_packages=(slurmctld slurmd slurm-client slurm-wlm-basic-plugins)
+slurm_packages=(slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge)
 # build-test compiles the kernels for every GPU; for one it takes a fourth of the time, which is enough
 # for the other builds.
 # shellcheck disable=SC2034

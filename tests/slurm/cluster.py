@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A Slurm cluster of this machine alone: one slurmctld and two slurmd, in a folder of its own.
+"""A Slurm cluster of this machine alone: a slurmctld and two slurmd, in a folder of their own.
 
     with cluster.Cluster() as slurm:
         slurm.call("sbatch", "-n2", script)
 
-It listens on 127.0.0.1 only, but believes what callers say who they are (auth/none): for as long
-as it runs, whoever can log in here can have it run a program as the user who started it.
+It has a munged with a key of its own: nobody else can have it run a program as the user who
+started it. The munge of the machine, if there is one, is left alone.
 
 All that belongs to it, down to the ranks of a job, has the path of its slurm.conf in the
 environment. By that a guard, a process of its own, ends all of it and removes the folder when the
@@ -38,12 +38,10 @@ CONFIGURATION = """\
 ClusterName=pipetrain-test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
-CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
-AuthType=auth/none
-CryptoType=crypto/none
-CredType=cred/none
+AuthType=auth/munge
+CredType=cred/munge
 # How long a requeued job waits at least: 5 s is the smallest number that is accepted.
-AuthInfo=cred_expire=5
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 SlurmUser={user}
 SlurmdUser={user}
 StateSaveLocation={folder}/state
@@ -83,12 +81,12 @@ def place():
             return folder
     note = PLACES[0] / "missing"
     why = note.read_text().strip() if note.exists() else "tools/test brings them"
-    raise Unavailable(f"Debian's slurmctld, slurmd and slurm-client are not here: {why}")
+    raise Unavailable(f"Debian's Slurm is not here: {why}")
 
 
 def free_ports(count):
     """So many ports that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    sockets = [socket.create_server(("", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
         one.close()
@@ -163,12 +161,9 @@ class Cluster:
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
-        stepd = self.usr / "sbin" / "slurmstepd-wlm"
-        self.daemon("slurmctld-wlm", "-D")
-        for node in NODES:
-            self.daemon("slurmd-wlm", "-D", "-N", node, "-d", stepd)
         try:
-            self.wait_for("idle nodes", self.all_idle, START_S)
+            self.start_munge()
+            self.start_slurm()
         except BaseException:
             self.__exit__()
             raise
@@ -179,6 +174,28 @@ class Cluster:
         self.guard.wait()
         for daemon in self.daemons:
             daemon.wait()
+
+    def start_munge(self):
+        """With a key of its own: it knows nobody else's munge, and nobody else knows it."""
+        key = self.folder / "munge.key"
+        key.touch(mode=0o600)
+        key.write_bytes(os.urandom(128))
+        self.daemon(
+            "munged",
+            "--foreground",
+            "--force",  # others cannot reach the socket: so it shall be
+            f"--key-file={key}",
+            *(f"--{what}-file={self.folder}/munge.{what}" for what in ("log", "pid", "seed")),
+            f"--socket={self.folder}/munge.socket",
+        )
+        self.wait_for("munge.socket", (self.folder / "munge.socket").exists, START_S)
+
+    def start_slurm(self):
+        stepd = self.usr / "sbin" / "slurmstepd-wlm"
+        self.daemon("slurmctld-wlm", "-D")
+        for node in NODES:
+            self.daemon("slurmd-wlm", "-D", "-N", node, "-d", stepd)
+        self.wait_for("idle nodes", self.all_idle, START_S)
 
     def daemon(self, *command):
         with open(self.folder / "daemons.log", "ab") as log:

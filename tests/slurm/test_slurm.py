@@ -74,10 +74,8 @@ class Slurm(unittest.TestCase):
     @classmethod
     def submit(cls, name, *options, slurm=()):
         """Its number. Two ranks, on a node each."""
-        said = cls.slurm.call(
-            *[TOOLS / "sbatch", "-N2", f"-n{RANKS}", f"--output={cls.folder / name}.txt", *slurm, "--"],
-            *cls.words(name, *options),
-        )
+        asked = ["-N2", f"-n{RANKS}", f"--output={cls.folder / name}.txt", *slurm]
+        said = cls.slurm.call(TOOLS / "sbatch", *asked, "--", *cls.words(name, *options))
         return int(re.fullmatch(r"Submitted batch job (\d+)\n", said)[1])
 
     @classmethod
