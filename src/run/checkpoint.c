@@ -34,7 +34,8 @@ static pt_status allocate_root(pt_checkpoint *c, pt_error *err)
     c->names = calloc(nodes, sizeof *c->names);
     c->found = calloc(nodes, sizeof *c->found);
     c->list = calloc(nodes, sizeof *c->list);
-    bool ok = c->manifest && c->names && c->found && c->list;
+    c->heard_of = calloc((size_t)c->run->stages, sizeof *c->heard_of);
+    bool ok = c->manifest && c->names && c->found && c->list && c->heard_of;
     for (int i = 0; ok && i < graph->n_nodes; i++)
         ok = (c->names[i] = pt_weights_file_name(graph, i)) != NULL;
     return ok ? PT_OK : pt_fail(err, PT_ENOMEM, "no memory for checkpoints");
@@ -96,6 +97,7 @@ void pt_checkpoint_close(pt_checkpoint *c)
     free(c->names);
     free(c->found);
     free(c->list);
+    free(c->heard_of);
     free(c->crcs);
     free(c);
 }

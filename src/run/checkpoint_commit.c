@@ -64,6 +64,7 @@ static void hear(pt_checkpoint *c, int sender, const report *r)
         return;
     }
     c->heard++;
+    c->heard_of[sender] = true;
     if (sender == c->run->stages - 1)
         c->stand.sums = r->sums;
     if (r->status == PT_OK || c->failed.status != PT_OK)
@@ -142,6 +143,8 @@ void pt_checkpoint_begin_writing(pt_checkpoint *c)
     c->failed.status = PT_OK;
     for (int i = 0; pt_checkpoint_is_root(c) && i < c->run->partition->graph.n_nodes; i++)
         c->found[i].bytes = 0;
+    for (int r = 0; pt_checkpoint_is_root(c) && r < c->run->stages; r++)
+        c->heard_of[r] = false;
     c->phase = WRITING;
     pt_writer_start(c->writer, write_layers, c);
 }
@@ -194,20 +197,26 @@ static void mark(const pt_checkpoint *c)
         [IDLE] = "at the checkpoint of step",
         [WRITING] = "at its disk, with the checkpoint of step",
         [REPORTING] = "to take its report on the checkpoint of step",
-        [GATHERING] = "at the reports of all ranks on the checkpoint of step",
+        [GATHERING] = "for its report on the checkpoint of step",
         [COMMITTING] = "at its disk, with the commit of step",
         [NAMING] = "at its disk, with the name of the best step, after step",
     };
-    pt_mark_place(&c->run->mark, places[c->phase], c->stand.step, c->phase == REPORTING ? 0 : -1);
+    int peer = c->phase == REPORTING ? 0 : -1;
+    if (c->phase == GATHERING && c->heard < c->run->stages)
+        while (c->heard_of[++peer])
+            continue;
+    pt_mark_place(&c->run->mark, places[c->phase], c->stand.step, peer);
 }
 
 pt_status pt_checkpoint_settle(pt_checkpoint *c, pt_error *err)
 {
     phase marked = IDLE;
+    int heard = 0;
     while (c->phase != IDLE || c->better.step > 0) {
-        if (c->phase != marked)
+        if (c->phase != marked || c->heard != heard)
             mark(c);
         marked = c->phase;
+        heard = c->heard;
         PT_TRY(pt_reporter_between(c->run->reporter, err));
         PT_TRY(pt_checkpoint_between(c, err));
         if (pt_world_is_aborting(c->run->world))

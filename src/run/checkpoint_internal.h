@@ -47,7 +47,8 @@ struct pt_checkpoint {
     report *found;       /* of each node: bytes 0 where none came */
     pt_store_file *list; /* the same, without holes … */
     int n_list;          /* … and how many */
-    int heard;           /* ranks that have done what they can */
+    int heard;           /* ranks that have done what they can … */
+    bool *heard_of;      /* … and which */
     report failed;       /* of the first that failed; status PT_OK: none */
     bool committed;
     pt_upload *upload; /* NULL: nobody asked for it */
