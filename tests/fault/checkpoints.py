@@ -6,6 +6,8 @@ Nothing here shares code with the program: checksums are zlib's, the manifest is
 import json
 import pathlib
 import shutil
+import tempfile
+import unittest
 import zlib
 
 import launch  # first: it finds the modules below
@@ -49,9 +51,9 @@ def is_good(directory, step):
     )
 
 
-def latest(directory):
-    """The step that `latest` names, or None."""
-    path = pathlib.Path(directory) / "latest"
+def latest(directory, name="latest"):
+    """The step that `latest`, or `best`, names, or None."""
+    path = pathlib.Path(directory) / name
     return int(path.read_text().strip().removeprefix("step-")) if path.exists() else None
 
 
@@ -98,3 +100,24 @@ def train(ranks, partition, directory, *arguments, expect=0, **how):
     if ended.status != expect:
         raise AssertionError(str(ended))
     return ended
+
+
+class Case(unittest.TestCase):
+    """Tests with a folder of their own, and the model in it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.temporary = tempfile.TemporaryDirectory()
+        cls.folder = pathlib.Path(cls.temporary.name)
+        cls.partition = write_model(cls.folder)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.temporary.cleanup()
+
+    def fresh(self, name):
+        """A path where nothing is."""
+        path = self.folder / name
+        shutil.rmtree(path, ignore_errors=True)
+        path.unlink(missing_ok=True)
+        return path

@@ -7,9 +7,6 @@ rules for late weights remember, and the losses on the way.
 
 import json
 import pathlib
-import shutil
-import tempfile
-import unittest
 
 import checkpoints
 import launch  # first: it finds the modules below
@@ -44,23 +41,7 @@ RULES = {
 }
 
 
-class Case(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.temporary = tempfile.TemporaryDirectory()
-        cls.folder = pathlib.Path(cls.temporary.name)
-        cls.partition = checkpoints.write_model(cls.folder)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.temporary.cleanup()
-
-    def fresh(self, name):
-        """A path where nothing is."""
-        path = self.folder / name
-        shutil.rmtree(path, ignore_errors=True)
-        return path
-
+class Case(checkpoints.Case):
     def train(self, ranks, directory, *arguments, **how):
         return checkpoints.train(
             ranks, self.partition, directory, f"--log={directory}.jsonl", *arguments, **how

@@ -6,11 +6,8 @@ whole program says what happened and goes on.
 """
 
 import os
-import pathlib
 import shutil
 import signal
-import tempfile
-import unittest
 
 import checkpoints
 import launch  # first: it finds the modules below
@@ -21,19 +18,7 @@ EPOCHS, EVERY = 30, 10  # long enough to be killed on the way
 TOO_SMALL = ["bash", "-c", 'ulimit -f 1; exec "$@"', "limited"]  # files of 1 KiB at most
 
 
-class Case(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.temporary = tempfile.TemporaryDirectory()
-        cls.folder = pathlib.Path(cls.temporary.name)
-        cls.partition = checkpoints.write_model(cls.folder)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.temporary.cleanup()
-
-
-class Damage(Case):
+class Damage(checkpoints.Case):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -142,7 +127,7 @@ class Damage(Case):
         self.assertEqual([path.name for path in directory.iterdir()], ["launch"])
 
 
-class Killed(Case):
+class Killed(checkpoints.Case):
     def command(self, directory):
         return [
             self.partition,

@@ -4,12 +4,9 @@
 import json
 import pathlib
 import shutil
-import tempfile
-import unittest
 
 import checkpoints
 import launch  # first: it finds the modules below
-import small_model
 import tap
 
 FRACTION = "0.2"
@@ -17,12 +14,6 @@ STEPS = 5  # of an epoch: 72 samples in batches of 16
 EPOCHS = 8
 # Too large a rate: scores go up and down, so that the best one is not the last.
 RATES = ["--lr=0.4", "--lr-schedule=constant", f"--epochs={EPOCHS}", "--eval-every=1"]
-
-
-def named(directory):
-    """The step that `best` names, or None."""
-    path = pathlib.Path(directory) / "best"
-    return int(path.read_text().strip().removeprefix("step-")) if path.exists() else None
 
 
 def scores(directory):
@@ -37,20 +28,14 @@ def best_of(found):
     return max(sorted(found), key=lambda step: found[step])
 
 
-class KeepBest(unittest.TestCase):
+class KeepBest(checkpoints.Case):
     @classmethod
     def setUpClass(cls):
-        cls.temporary = tempfile.TemporaryDirectory()
-        cls.folder = pathlib.Path(cls.temporary.name)
-        cls.partition = checkpoints.write_model(cls.folder)
+        super().setUpClass()
         cls.straight = cls.folder / "straight"
         cls.train(1, cls.straight, "--keep=2")
         cls.scores = scores(cls.straight)
         cls.best = best_of(cls.scores)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.temporary.cleanup()
 
     @classmethod
     def train(cls, ranks, directory, *arguments, expect=0, best=True):
@@ -71,8 +56,7 @@ class KeepBest(unittest.TestCase):
         return ended
 
     def fresh(self, name):
-        path = self.folder / name
-        shutil.rmtree(path, ignore_errors=True)
+        path = super().fresh(name)
         pathlib.Path(f"{path}.jsonl").unlink(missing_ok=True)
         return path
 
@@ -82,7 +66,7 @@ class KeepBest(unittest.TestCase):
         self.assertGreater(len(set(self.scores.values())), 3)
 
     def test_best_and_newest_stay(self):
-        self.assertEqual(named(self.straight), self.best)
+        self.assertEqual(checkpoints.latest(self.straight, "best"), self.best)
         last = EPOCHS * STEPS
         self.assertEqual(checkpoints.steps(self.straight), [self.best, last - STEPS, last])
         self.assertEqual(checkpoints.latest(self.straight), last)
@@ -120,7 +104,7 @@ class KeepBest(unittest.TestCase):
                 if before:
                     (again / "best").write_text(checkpoints.NAME.format(best_of(before)) + "\n")
                 ended = self.train(1 + step % 2, again, "--keep=2", f"--resume={again}")
-                self.assertEqual(named(again), self.best, ended)
+                self.assertEqual(checkpoints.latest(again, "best"), self.best, ended)
                 self.assertTrue(checkpoints.is_good(again, self.best))
                 self.assertNotIn("best so far", "\n".join(ended.err))
 
@@ -131,7 +115,7 @@ class KeepBest(unittest.TestCase):
         again = checkpoints.cut_back(whole, self.best, self.fresh("again"))
         (again / "best").write_text(checkpoints.NAME.format(self.best) + "\n")
         self.train(2, again, "--keep=1", f"--resume={again}")
-        self.assertEqual(named(again), self.best)
+        self.assertEqual(checkpoints.latest(again, "best"), self.best)
 
     def test_named_where_nobody_would_look_again(self):
         """It was the last epoch, and was evaluated for that; now it is one between two that are."""
@@ -139,9 +123,9 @@ class KeepBest(unittest.TestCase):
         early = self.best // STEPS
         every = f"--eval-every={early - 1}"
         self.train(1, directory, "--keep=1", f"--epochs={early}", every)
-        self.assertEqual(named(directory), self.best)
+        self.assertEqual(checkpoints.latest(directory, "best"), self.best)
         self.train(2, directory, "--keep=1", every, f"--resume={directory}")
-        self.assertEqual(named(directory), self.best)
+        self.assertEqual(checkpoints.latest(directory, "best"), self.best)
         self.assertTrue(checkpoints.is_good(directory, self.best))
 
     def test_steps_inside_epochs(self):
@@ -149,22 +133,22 @@ class KeepBest(unittest.TestCase):
         directory = self.fresh("ck")
         self.assertNotEqual(self.best % 7, 0)
         self.train(2, directory, "--every=7", "--keep=1")
-        self.assertEqual(named(directory), self.best)
+        self.assertEqual(checkpoints.latest(directory, "best"), self.best)
         self.assertEqual(checkpoints.steps(directory), [self.best, EPOCHS * STEPS])
 
     def test_without_it_nothing_stays(self):
         directory = self.fresh("ck")
         self.train(1, directory, "--keep=2", best=False)
         self.assertEqual(len(checkpoints.steps(directory)), 2)
-        self.assertIsNone(named(directory))
+        self.assertIsNone(checkpoints.latest(directory, "best"))
 
     def test_a_launch_without_it_leaves_the_best(self):
         directory = self.fresh("ck")
         early = f"--epochs={self.best // STEPS}"
         self.train(1, directory, "--keep=1", early)
-        self.assertEqual(named(directory), self.best)
+        self.assertEqual(checkpoints.latest(directory, "best"), self.best)
         self.train(1, directory, "--keep=1", f"--resume={directory}", best=False)
-        self.assertEqual(named(directory), self.best)
+        self.assertEqual(checkpoints.latest(directory, "best"), self.best)
         self.assertTrue(checkpoints.is_good(directory, self.best))
 
     def test_a_best_step_that_is_broken(self):
@@ -176,15 +160,15 @@ class KeepBest(unittest.TestCase):
             file.write(b"!")
         ended = self.train(1, directory, "--keep=2", f"--resume={directory}")
         self.assertIn(f"step-{self.best:06}, the best so far, is passed over", "\n".join(ended.err))
-        self.assertEqual(named(directory), EPOCHS * STEPS)
+        self.assertEqual(checkpoints.latest(directory, "best"), EPOCHS * STEPS)
 
     def test_another_directory(self):
         """The best one is not there, and cannot be kept."""
         directory = self.fresh("ck")
         ended = self.train(1, directory, f"--resume={self.straight}", f"--epochs={EPOCHS + 1}")
         self.assertIn("it is not in --checkpoint", "\n".join(ended.err))
-        self.assertEqual(named(directory), (EPOCHS + 1) * STEPS)
-        self.assertEqual(named(self.straight), self.best)
+        self.assertEqual(checkpoints.latest(directory, "best"), (EPOCHS + 1) * STEPS)
+        self.assertEqual(checkpoints.latest(self.straight, "best"), self.best)
 
     def test_the_split_must_be_the_same(self):
         cases = {

@@ -2,12 +2,9 @@
 """--upload: the command sees every committed step, whatever it does, and nothing waits for it."""
 
 import os
-import pathlib
 import shutil
 import signal
-import tempfile
 import time
-import unittest
 
 import checkpoints
 import launch  # first: it finds the modules below
@@ -21,26 +18,10 @@ OUR_SIGNALS = (1 << 31) - 1  # those from 32 on are the C library's own
 SOON_S = 5  # far below what the command would take that is ended
 
 
-class Upload(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.temporary = tempfile.TemporaryDirectory()
-        cls.folder = pathlib.Path(cls.temporary.name)
-        cls.partition = checkpoints.write_model(cls.folder)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.temporary.cleanup()
-
+class Upload(checkpoints.Case):
     def setUp(self):
         self.directory = self.fresh("ck")
         self.seen = self.fresh("seen")
-
-    def fresh(self, name):
-        path = self.folder / name
-        shutil.rmtree(path, ignore_errors=True)
-        path.unlink(missing_ok=True)
-        return path
 
     def script(self, text):
         """A command that is given the folder behind it."""
