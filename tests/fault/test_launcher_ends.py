@@ -136,7 +136,8 @@ for i in 2 3 4 5 6 7; do sleep 1; printf '{line}' $i > "$PIPETRAIN_PROGRESS"; do
     def test_hangup(self):
         """Stops the run, as a terminal that is closed; not under nohup."""
         script = "trap 'exit 75' USR1; echo up >&2; for i in 1 2 3 4 5 6; do sleep 0.2; done"
-        for prefix, status in (([], 75), (["nohup"], 0)):
+        terminal = ["env", "--default-signal=HUP"]  # these tests may run under nohup themselves
+        for prefix, status in ((terminal, 75), (["nohup"], 0)):
             with self.subTest(prefix):
                 running = self.start(script, prefix=prefix)
                 running.wait_for("stderr", "^up")
