@@ -33,6 +33,7 @@ NODES = ("n1", "n2")
 START_S = 30  # a second is usual
 CALL_S = 60  # for one command of Slurm's
 POLL_S = 0.02  # between looks at what tells nobody when it changes
+QUIET_LOOKS = 10  # in a row that find no process: one that is in exec has no environment to be seen
 
 CONFIGURATION = """\
 ClusterName=pipetrain-test
@@ -109,12 +110,15 @@ def processes(configuration):
 
 def sweep(folder):
     """Ends all that belongs to the cluster of this folder, and removes the folder."""
-    while alive := processes(folder / "slurm.conf"):
+    quiet = 0
+    while quiet < QUIET_LOOKS:
+        alive = processes(folder / "slurm.conf")
         for pid in alive:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+        quiet = 0 if alive else quiet + 1
         time.sleep(POLL_S)
     shutil.rmtree(folder, ignore_errors=True)
 
