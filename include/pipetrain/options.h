@@ -80,6 +80,9 @@ void pt_options_help(const pt_option *rows, int n_rows, const void *defaults, FI
 /* Writes the present value of row `i` as text, cut to `size` bytes; returns `text`. */
 const char *pt_options_print(const pt_options *options, int i, char *text, size_t size);
 
+/* Before anything is set: makes copies of the defaults' texts, so that the settings own theirs.
+ * PT_ENOMEM: those without a copy are NULL; pt_options_clear in any case. */
+pt_status pt_options_own(pt_options *options, pt_error *err);
 /* Frees the texts that the settings own. */
 void pt_options_clear(pt_options *options);
 

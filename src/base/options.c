@@ -265,11 +265,28 @@ const char *pt_options_print(const pt_options *options, int i, char *text, size_
     return text;
 }
 
+static bool is_text(const pt_option *row)
+{
+    return row->type == PT_OPTION_TEXT || row->type == PT_OPTION_CHOICE;
+}
+
+pt_status pt_options_own(pt_options *options, pt_error *err)
+{
+    bool ok = true;
+    for (int i = 0; i < options->n_rows; i++) {
+        char **text = is_text(&options->rows[i]) ? target_of(options, i) : NULL;
+        if (!text || !*text)
+            continue;
+        *text = strdup(*text);
+        ok &= *text != NULL;
+    }
+    return ok ? PT_OK : pt_fail(err, PT_ENOMEM, "no memory for the options");
+}
+
 void pt_options_clear(pt_options *options)
 {
     for (int i = 0; i < options->n_rows; i++) {
-        pt_option_type type = options->rows[i].type;
-        if (type != PT_OPTION_TEXT && type != PT_OPTION_CHOICE)
+        if (!is_text(&options->rows[i]))
             continue;
         char **text = target_of(options, i);
         free(*text);

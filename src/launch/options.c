@@ -265,15 +265,6 @@ static pt_status settle_state(pt_launch_options *o, pt_error *err)
     return o->state ? PT_OK : pt_fail(err, PT_ENOMEM, "no memory for a path");
 }
 
-static pt_status own_texts(pt_launch_options *o, pt_error *err)
-{
-    char **texts[] = {&o->stall_text, &o->probe, &o->mpirun};
-    bool ok = true;
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        ok = (*texts[i] = strdup(*texts[i])) && ok;
-    return ok ? PT_OK : pt_fail(err, PT_ENOMEM, "no memory for the options");
-}
-
 pt_status pt_launch_options_read(pt_launch_options *o, int argc, char *const argv[], pt_error *err)
 {
     int own = 1, n = 0;
@@ -283,7 +274,7 @@ pt_status pt_launch_options_read(pt_launch_options *o, int argc, char *const arg
     *o = defaults();
     o->words = own < argc ? argv + own + 1 : NULL;
     o->table = (pt_options){.rows = rows, .n_rows = N_ROWS, .settings = o, .sources = o->sources};
-    PT_TRY(own_texts(o, err));
+    PT_TRY(pt_options_own(&o->table, err));
     if (pt_options_parse(&o->table, own, argv, /*max_positional=*/0, &none, &n, err) != PT_OK)
         return o->words ? err->code
                         : pt_fail(err, err->code,

@@ -42,20 +42,6 @@ static pt_settings defaults(void)
     };
 }
 
-/* The texts of the settings are owned, so the defaults are copied. */
-static pt_status own_texts(pt_settings *settings, pt_error *err)
-{
-    for (int i = 0; i < pt_settings_n_rows; i++) {
-        const pt_option *row = &pt_settings_rows[i];
-        if (row->type != PT_OPTION_TEXT && row->type != PT_OPTION_CHOICE)
-            continue;
-        char **text = (char **)((char *)settings + row->offset);
-        if (*text && !(*text = strdup(*text)))
-            return pt_fail(err, PT_ENOMEM, "no memory for the settings");
-    }
-    return PT_OK;
-}
-
 pt_status pt_config_init(pt_config *config, pt_error *err)
 {
     *config = (pt_config){.settings = defaults()};
@@ -65,7 +51,7 @@ pt_status pt_config_init(pt_config *config, pt_error *err)
         .settings = &config->settings,
         .sources = config->sources,
     };
-    return own_texts(&config->settings, err);
+    return pt_options_own(&config->options, err);
 }
 
 void pt_config_clear(pt_config *config)
