@@ -99,6 +99,7 @@ typedef struct pt_run {
     pt_resumed resumed;
     bool halted;    /* training ended because of `halt` */
     int64_t launch; /* with --checkpoint: how many runs have written there, this one included */
+    int64_t *host_numbers; /* likewise, on rank 0: of each rank's host; else NULL */
     pt_lr_spec lr;
     pt_augmentation augmentation;
 

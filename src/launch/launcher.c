@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 #include "clean.h"
-#include "committed.h"
 #include "job.h"
 #include "pipetrain/log.h"
+#include "pipetrain/store.h"
 #include "pipetrain/text.h"
 #include "signals.h"
 #include "state.h"
@@ -34,6 +34,15 @@ typedef struct launcher {
         folder[PATH_MAX]; /* of the state; absolute, for ranks may have another working directory */
     char *progress;
 } launcher;
+
+/* -1: none yet. */
+static int64_t committed_step(const pt_launch_options *options)
+{
+    int64_t step = -1;
+    pt_error unreadable = {PT_OK, ""};
+    (void)pt_store_named(options->checkpoint, PT_STORE_LATEST, &step, &unreadable);
+    return step;
+}
 
 /* ---- taking over ------------------------------------------------------------------------------
  */
@@ -101,7 +110,7 @@ static pt_status open_state(launcher *l, pt_error *err)
     pt_state *s = &l->state;
     if (s->launcher.pid == 0) /* the last one ended in order: whoever starts it again means it */
         s->record.failures = 0;
-    s->record.step = pt_committed_step(o->checkpoint);
+    s->record.step = committed_step(o);
     memcpy(s->host, host, sizeof host);
     s->launcher = pt_process_now(getpid());
     PT_TRY(name_marks(s, err));
@@ -131,6 +140,56 @@ static pt_status find_hosts(launcher *l, bool *ret_enough, pt_error *err)
     return PT_OK;
 }
 
+/* Those of a launch alone. */
+static void keep_of(pt_store_hosts *hosts, int64_t launch)
+{
+    int kept = 0;
+    for (int i = 0; i < hosts->n; i++) {
+        pt_store_host host = hosts->list[i];
+        if (host.last_launch == launch)
+            hosts->list[kept++] = host;
+        else
+            free(host.name);
+    }
+    hosts->n = kept;
+}
+
+/* "on host 1 (a), 2 (b)"; cut, where there are many. Returns `text`. */
+static const char *describe_hosts(const pt_store_hosts *hosts, char *text, size_t size)
+{
+    size_t used = 0;
+    *text = 0;
+    for (int i = 0; i < hosts->n && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s %lld (%s)", i > 0 ? "," : " on host",
+                                 (long long)hosts->list[i].number, hosts->list[i].name);
+    return text;
+}
+
+static void write_state(const launcher *l, const char *what)
+{
+    pt_error why = {PT_OK, ""};
+    if (pt_state_write(l->folder, &l->state, &why) != PT_OK)
+        pt_log(PT_LOG_WARNING, "launcher: %s cannot be noted: %s", what, why.text);
+}
+
+/* Ranks have met, and said where they are. */
+static void note_training(void *context, const pt_progress *now)
+{
+    launcher *l = context;
+    pt_state *s = &l->state;
+    pt_error why = {PT_OK, ""};
+    char hosts[256];
+    pt_store_clear_hosts(&s->hosts);
+    if (pt_store_read_hosts(l->options->checkpoint, &s->hosts, &why) != PT_OK)
+        pt_log(PT_LOG_WARNING, "launcher: %s", why.text);
+    keep_of(&s->hosts, now->launch);
+    s->launch = now->launch;
+    write_state(l, "the launch that trains");
+    pt_log(PT_LOG_INFO, "launcher: launch %lld trains from step %lld of %lld%s",
+           (long long)now->launch, (long long)now->step, (long long)now->total,
+           describe_hosts(&s->hosts, hosts, sizeof hosts));
+}
+
 static pt_status start(launcher *l, pt_error *err)
 {
     const pt_launch_options *o = l->options;
@@ -145,9 +204,7 @@ static pt_status start(launcher *l, pt_error *err)
     PT_TRY(pt_state_write(l->folder, &l->state, err));
     PT_TRY(pt_job_start(&job, &l->state.mpirun, err));
     /* The mark is written down already: that is enough to find all of it. */
-    pt_error why = {PT_OK, ""};
-    if (pt_state_write(l->folder, &l->state, &why) != PT_OK)
-        pt_log(PT_LOG_WARNING, "launcher: the pid of mpirun cannot be noted: %s", why.text);
+    write_state(l, "the pid of mpirun");
     return PT_OK;
 }
 
@@ -162,13 +219,17 @@ static pt_status launch(launcher *l, pt_ending *ret_ending, pt_error *err)
             .signals = l->signals,
             .progress = l->progress,
             .wish = &l->wish,
-            .patience = {.stall = o->stall, .start_limit_ns = (int64_t)(o->start_limit * 1e9)}};
+            .patience = {.stall = o->stall, .start_limit_ns = (int64_t)(o->start_limit * 1e9)},
+            .begins = note_training,
+            .context = l};
         PT_TRY(start(l, err));
         pt_watch_job(&watch, &l->state.mpirun, &ending);
+        l->state.launch = 0;
+        pt_store_clear_hosts(&l->state.hosts);
         PT_TRY(clear_launch(l, err));
     }
     ending.wish = l->wish;
-    ending.step = pt_committed_step(o->checkpoint);
+    ending.step = committed_step(o);
     *ret_ending = ending;
     return PT_OK;
 }
@@ -183,7 +244,7 @@ static void tell(const launcher *l, const pt_ending *ending, const pt_verdict *v
     if (ending->step >= 0)
         snprintf(step, sizeof step, "step %lld is committed", (long long)ending->step);
     pt_policy_describe(ending, how, sizeof how);
-    long long launches = (long long)pt_committed_launch(o->checkpoint);
+    long long launches = (long long)pt_store_launches(o->checkpoint);
     if (v->restart)
         pt_log(PT_LOG_WARNING,
                "launcher: launch %lld %s; %s; restart %lld of %lld without a new one, %s%.0f s",
@@ -258,6 +319,7 @@ pt_status pt_launcher_run(pt_launch_options *options, int *ret_code, pt_error *e
         close(l->lock);
     if (l->signals >= 0)
         close(l->signals);
+    pt_store_clear_hosts(&l->state.hosts);
     free(l->progress);
     free(l);
     return status;

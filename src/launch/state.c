@@ -33,14 +33,18 @@ static pt_status unpack(const char *text, size_t bytes, pt_state *ret_state, pt_
     const char *host = NULL, *mark = NULL, *session = NULL;
     json_int_t numbers[7];
     int format = 0;
+    json_int_t launch = 0;
+    json_t *hosts = NULL;
     json_t *json = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &where);
     int bad =
-        !json || json_unpack_ex(json, &where, JSON_STRICT,
-                                "{s:i, s:s, s:{s:I, s:I}, s:{s:I, s:I}, s:s, s:s, s:I, s:I, s:I}",
-                                "format", &format, "host", &host, "launcher", "pid", &numbers[0],
-                                "started", &numbers[1], "mpirun", "pid", &numbers[2], "started",
-                                &numbers[3], "mark", &mark, "session", &session, "starts",
-                                &numbers[4], "failures", &numbers[5], "step", &numbers[6]) != 0;
+        !json ||
+        json_unpack_ex(json, &where, JSON_STRICT,
+                       "{s:i, s:s, s:{s:I, s:I}, s:{s:I, s:I}, s:s, s:s, s:I, s:I, s:I, "
+                       "s?I, s?o}",
+                       "format", &format, "host", &host, "launcher", "pid", &numbers[0], "started",
+                       &numbers[1], "mpirun", "pid", &numbers[2], "started", &numbers[3], "mark",
+                       &mark, "session", &session, "starts", &numbers[4], "failures", &numbers[5],
+                       "step", &numbers[6], "launch", &launch, "hosts", &hosts) != 0;
     if (!bad && (format != FORMAT || strlen(host) >= sizeof s.host ||
                  strlen(mark) >= sizeof s.mark || strlen(session) >= sizeof s.session))
         bad = 1;
@@ -81,16 +85,26 @@ pt_status pt_state_read(const char *folder, pt_state *ret_state, pt_error *err)
     return status;
 }
 
+static json_t *hosts_of(const pt_state *s)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < s->hosts.n; i++)
+        json_array_append_new(list,
+                              json_pack("{s:I, s:s}", "number", (json_int_t)s->hosts.list[i].number,
+                                        "name", s->hosts.list[i].name));
+    return list;
+}
+
 pt_status pt_state_write(const char *folder, const pt_state *s, pt_error *err)
 {
     char *path = pt_text_format("%s/state.json", folder);
-    json_t *json =
-        json_pack("{s:i, s:s, s:{s:I, s:I}, s:{s:I, s:I}, s:s, s:s, s:I, s:I, s:I}", "format",
-                  FORMAT, "host", s->host, "launcher", "pid", (json_int_t)s->launcher.pid,
-                  "started", (json_int_t)s->launcher.started, "mpirun", "pid",
-                  (json_int_t)s->mpirun.pid, "started", (json_int_t)s->mpirun.started, "mark",
-                  s->mark, "session", s->session, "starts", (json_int_t)s->starts, "failures",
-                  (json_int_t)s->record.failures, "step", (json_int_t)s->record.step);
+    json_t *json = json_pack(
+        "{s:i, s:s, s:{s:I, s:I}, s:{s:I, s:I}, s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "format",
+        FORMAT, "host", s->host, "launcher", "pid", (json_int_t)s->launcher.pid, "started",
+        (json_int_t)s->launcher.started, "mpirun", "pid", (json_int_t)s->mpirun.pid, "started",
+        (json_int_t)s->mpirun.started, "mark", s->mark, "session", s->session, "starts",
+        (json_int_t)s->starts, "failures", (json_int_t)s->record.failures, "step",
+        (json_int_t)s->record.step, "launch", (json_int_t)s->launch, "hosts", hosts_of(s));
     char *dump = json ? json_dumps(json, JSON_INDENT(1)) : NULL;
     char *text = dump ? pt_text_format("%s\n", dump) : NULL;
     pt_status status = path && text ? pt_file_write(path, text, strlen(text), err) : no_memory(err);

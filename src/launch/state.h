@@ -9,6 +9,7 @@
 #define PIPETRAIN_LAUNCH_STATE_H
 
 #include "pipetrain/status.h"
+#include "pipetrain/store.h"
 #include "policy.h"
 #include "process.h"
 
@@ -22,6 +23,9 @@ typedef struct pt_state {
     char session[PT_STATE_TEXT]; /* the folder of mpirun's session directories; "": none */
     int64_t starts;              /* of mpirun, by all launchers of this state; only grows */
     pt_record record;
+    /* Of the launch that trains now; written for whoever looks, and not read. */
+    int64_t launch; /* its number; 0: none does */
+    pt_store_hosts hosts;
 } pt_state;
 
 /* Reads STATE/state.json. A missing file is an empty state, with record.step = -1. PT_EINPUT: it is

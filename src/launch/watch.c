@@ -53,8 +53,7 @@ static void look(pt_watch *w)
     bool there = pt_progress_read(w->progress, &now);
     pt_patience_see(&w->patience, there ? &now : NULL, pt_clock_ns());
     if (!began && w->patience.has_begun)
-        pt_log(PT_LOG_INFO, "launcher: launch %lld trains from step %lld of %lld",
-               (long long)now.launch, (long long)now.step, (long long)now.total);
+        w->begins(w->context, &now);
 }
 
 void pt_watch_job(pt_watch *w, const pt_process *mpirun, pt_ending *ret_ending)

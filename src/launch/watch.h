@@ -6,10 +6,12 @@
 #include "process.h"
 
 typedef struct pt_watch {
-    int signals;          /* of pt_signals_open */
-    const char *progress; /* the file */
-    pt_wish *wish;        /* what signals make of it */
-    pt_patience patience; /* as at the start */
+    int signals;                                           /* of pt_signals_open */
+    const char *progress;                                  /* the file */
+    pt_wish *wish;                                         /* what signals make of it */
+    pt_patience patience;                                  /* as at the start */
+    void (*begins)(void *context, const pt_progress *now); /* told when training has begun */
+    void *context;
 } pt_watch;
 
 /* Returns when mpirun has ended, or must be ended: its patience is over, or the user wants it at

@@ -29,6 +29,8 @@ pt_status pt_checkpoint_load(pt_run *run, pt_error *err);
 pt_status pt_checkpoint_predict_bytes(const pt_run *run, size_t *ret_bytes, pt_error *err);
 /* Does nothing without --checkpoint. */
 pt_status pt_checkpoint_open(pt_run *run, pt_error *err);
+/* Collective, behind that: the hosts of all ranks get their numbers. */
+pt_status pt_checkpoint_number_hosts(pt_run *run, pt_error *err);
 /* Collective, when all ranks have opened theirs. */
 pt_status pt_checkpoint_join(pt_run *run, pt_error *err);
 void pt_checkpoint_close(pt_checkpoint *checkpoint); /* waits for the thread; NULL is fine */

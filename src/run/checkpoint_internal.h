@@ -4,9 +4,9 @@
 
 #include "checkpoint.h"
 #include "checkpoint_image.h"
-#include "checkpoint_store.h"
-#include "checkpoint_upload.h"
-#include "checkpoint_writer.h"
+#include "pipetrain/store.h"
+#include "pipetrain/upload.h"
+#include "pipetrain/writer.h"
 
 /* What rank 0 says of a step as it begins. */
 typedef enum word { GO_ON, CHECKPOINT, STOP } word;

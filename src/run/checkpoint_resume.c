@@ -7,8 +7,8 @@
 #include "checkpoint.h"
 #include "checkpoint_image.h"
 #include "checkpoint_manifest.h"
-#include "checkpoint_store.h"
 #include "pipetrain/log.h"
+#include "pipetrain/store.h"
 
 /* A step that is not good is passed over, for an older one. ret_good: NULL when there is none. */
 static pt_status newest_good(const char *dir, json_t **ret_good, int *ret_committed, pt_error *err)

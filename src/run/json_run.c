@@ -13,6 +13,11 @@ json_t *pt_json_mean(double sum, int64_t n)
     return n > 0 ? pt_json_number(sum / (double)n) : json_null();
 }
 
+json_t *pt_json_host(const pt_run *run, int rank)
+{
+    return run->host_numbers ? json_integer((json_int_t)run->host_numbers[rank]) : json_null();
+}
+
 json_t *pt_json_settings(const pt_run *run)
 {
     const pt_options *options = &run->config->options;

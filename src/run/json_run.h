@@ -13,5 +13,7 @@ json_t *pt_json_settings(const pt_run *run);
 json_t *pt_json_number(double value);
 /* sum / n; null where there was nothing to add. */
 json_t *pt_json_mean(double sum, int64_t n);
+/* The number of a rank's host; null without --checkpoint, which counts them. Rank 0. */
+json_t *pt_json_host(const pt_run *run, int rank);
 
 #endif

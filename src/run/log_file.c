@@ -62,9 +62,10 @@ pt_status pt_log_file_run(pt_log_file *log, const pt_run *run, const stage_card 
     json_t *settings = pt_json_settings(run);
     json_t *stages = json_array();
     for (int i = 0; i < run->stages; i++)
-        json_array_append_new(stages, json_pack("{s:i, s:s, s:I}", "rank", cards[i].rank, "host",
-                                                cards[i].host, "parameters",
-                                                (json_int_t)cards[i].parameters));
+        json_array_append_new(stages,
+                              json_pack("{s:i, s:s, s:o, s:I}", "rank", cards[i].rank, "host",
+                                        cards[i].host, "host_number", pt_json_host(run, i),
+                                        "parameters", (json_int_t)cards[i].parameters));
     json_object_set_new(object, "version", json_string(PT_VERSION));
     json_object_set_new(object, "launch",
                         run->launch > 0 ? json_integer((json_int_t)run->launch) : json_null());

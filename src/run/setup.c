@@ -243,9 +243,10 @@ static const phase alone[] = {
     pt_run_find_recomputed, pt_run_open_data,    pt_run_plan,      open_backend,
     compare_backends,       pt_run_choose_links, pt_run_reserve,   pt_run_fit,
     pt_run_open_blocks,     pt_run_profile};
-static const phase together[] = {pt_checkpoint_find,  pt_checkpoint_share, pt_run_give_weights,
-                                 pt_run_count_loaded, pt_run_name_missing, pt_checkpoint_open,
-                                 open_outputs,        join_world,          open_engine};
+static const phase together[] = {
+    pt_checkpoint_find,  pt_checkpoint_share, pt_run_give_weights,        pt_run_count_loaded,
+    pt_run_name_missing, pt_checkpoint_open,  pt_checkpoint_number_hosts, open_outputs,
+    join_world,          open_engine};
 
 static pt_run *new_run(pt_world *world, const pt_config *config, const pt_partition *partition)
 {
@@ -348,5 +349,6 @@ void pt_run_close(pt_run *run)
     free(run->recompute);
     pt_stage_specs_free(run->specs, pt_run_all_blocks(run));
     free(run->begins);
+    free(run->host_numbers);
     free(run);
 }

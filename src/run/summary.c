@@ -26,6 +26,7 @@ static json_t *stage_object(const pt_run *run, const stage_card *card, const sta
                          : json_null();
     json_object_set_new(object, "rank", json_integer(card->rank));
     json_object_set_new(object, "host", json_string(card->host));
+    json_object_set_new(object, "host_number", pt_json_host(run, card->rank));
     json_object_set_new(object, "layers", layers_of(run, card));
     json_object_set_new(object, "parameters", json_integer((json_int_t)card->parameters));
     json_object_set_new(object, "busy_us", json_real((double)total->busy_ns / 1e3));

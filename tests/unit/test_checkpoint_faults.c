@@ -9,9 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../src/run/checkpoint_store.h"
 #include "file_faults.h"
 #include "pipetrain/file.h"
+#include "pipetrain/store.h"
 #include "pipetrain/text.h"
 #include "suite.h"
 

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "clean.h"
-#include "committed.h"
 #include "pipetrain/file.h"
+#include "pipetrain/text.h"
 #include "suite.h"
 
 static pt_error err;
@@ -48,7 +48,11 @@ static void test_state(void **state)
                        .mark = "m",
                        .session = "/s",
                        .starts = 4,
-                       .record = {.step = 120, .failures = 2}};
+                       .record = {.step = 120, .failures = 2},
+                       .launch = 6,
+                       .hosts = {&(pt_store_host){.number = 3, .name = "h"}, 1}};
+    char *text = NULL;
+    size_t bytes = 0;
     (void)state;
     assert_ok(pt_state_read(folder, &got, &err), &err);
     assert_int_equal(got.record.step, -1);
@@ -65,6 +69,24 @@ static void test_state(void **state)
     assert_int_equal(got.starts, 4);
     assert_int_equal(got.record.step, 120);
     assert_int_equal(got.record.failures, 2);
+    assert_ok(pt_text_read_file(in_folder("state.json"), &text, &bytes, &err), &err);
+    assert_non_null(strstr(text, "\"launch\": 6"));
+    assert_non_null(strstr(text, "\"number\": 3"));
+    free(text);
+}
+
+/* Of a launcher that did not write down which launch it was. */
+static void test_older_state(void **state)
+{
+    pt_state got;
+    (void)state;
+    write_text("state.json",
+               "{\"format\": 1, \"host\": \"h\", \"launcher\": {\"pid\": 1, \"started\": 2}, "
+               "\"mpirun\": {\"pid\": 3, \"started\": 4}, \"mark\": \"m\", \"session\": \"\", "
+               "\"starts\": 5, \"failures\": 0, \"step\": 7}");
+    assert_ok(pt_state_read(folder, &got, &err), &err);
+    assert_int_equal(got.starts, 5);
+    assert_int_equal(got.record.step, 7);
 }
 
 static void test_bad_states(void **state)
@@ -92,19 +114,6 @@ static void test_lock(void **state)
     close(lock);
     assert_ok(pt_state_lock(folder, &other, &err), &err);
     close(other);
-}
-
-static void test_committed(void **state)
-{
-    (void)state;
-    assert_int_equal(pt_committed_step(folder), -1);
-    assert_int_equal(pt_committed_launch(folder), 0);
-    write_text("latest", "step-000120\n");
-    write_text("launch", "7\n");
-    assert_int_equal(pt_committed_step(folder), 120);
-    assert_int_equal(pt_committed_launch(folder), 7);
-    write_text("latest", "nothing\n");
-    assert_int_equal(pt_committed_step(folder), -1);
 }
 
 /* ---- processes --------------------------------------------------------------------------------
@@ -230,9 +239,9 @@ static int remove_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_state),    cmocka_unit_test(test_bad_states),
-        cmocka_unit_test(test_lock),     cmocka_unit_test(test_committed),
-        cmocka_unit_test(test_identity), cmocka_unit_test(test_marked_end),
+        cmocka_unit_test(test_state),      cmocka_unit_test(test_older_state),
+        cmocka_unit_test(test_bad_states), cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_identity),   cmocka_unit_test(test_marked_end),
         cmocka_unit_test(test_clean),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -1,14 +1,14 @@
 /* Two threads work on the steps of one directory: one takes old steps away, the other uploads. What
- * one is at, the other leaves alone. Private to src/run. */
-#ifndef PIPETRAIN_RUN_CHECKPOINT_CLAIMS_H
-#define PIPETRAIN_RUN_CHECKPOINT_CLAIMS_H
+ * one is at, the other leaves alone. Private to src/store. */
+#ifndef PIPETRAIN_STORE_CLAIMS_H
+#define PIPETRAIN_STORE_CLAIMS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "pipetrain/status.h"
+#include "pipetrain/store.h"
 
-typedef struct pt_claims pt_claims;
 typedef enum pt_claimant { PT_CLAIM_REMOVE, PT_CLAIM_UPLOAD, PT_CLAIMANTS } pt_claimant;
 
 pt_status pt_claims_new(pt_claims **ret_claims, pt_error *err);

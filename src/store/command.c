@@ -6,7 +6,7 @@
  * ends with the rank all the same, whatever ends that one: a watcher in the group reads from a pipe
  * whose other end is the rank's alone, and finds its end.
  */
-#include "checkpoint_command.h"
+#include "command.h"
 
 #include <errno.h>
 #include <fcntl.h>

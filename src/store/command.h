@@ -1,6 +1,6 @@
-/* A command of the user's, run beside an MPI program with threads. Private to src/run. */
-#ifndef PIPETRAIN_RUN_CHECKPOINT_COMMAND_H
-#define PIPETRAIN_RUN_CHECKPOINT_COMMAND_H
+/* A command of the user's, run beside an MPI program with threads. Private to src/store. */
+#ifndef PIPETRAIN_STORE_COMMAND_H
+#define PIPETRAIN_STORE_COMMAND_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

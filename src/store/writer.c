@@ -1,4 +1,4 @@
-#include "checkpoint_writer.h"
+#include "pipetrain/writer.h"
 
 #include <pthread.h>
 #include <signal.h>

@@ -1,4 +1,4 @@
-#include "checkpoint_claims.h"
+#include "claims.h"
 
 #include <pthread.h>
 #include <stdlib.h>

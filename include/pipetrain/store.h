@@ -5,12 +5,13 @@
  *       latest                                      "step-000050": the newest that is
  *       best                                        likewise, the best one: --keep-best
  *       launch                                      how many runs have written here
+ *       hosts.json                                  where they ran
  *
  * A step without a manifest is half-written, and nobody's. A step is good when the manifest and
  * every file that it names have the length and the checksum that were written down. Whatever fails,
- * and wherever a process ends, `latest` names a step that is good. Private to src/run. */
-#ifndef PIPETRAIN_RUN_CHECKPOINT_STORE_H
-#define PIPETRAIN_RUN_CHECKPOINT_STORE_H
+ * and wherever a process ends, `latest` names a step that is good. */
+#ifndef PIPETRAIN_STORE_H
+#define PIPETRAIN_STORE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,7 +19,6 @@
 
 #include <jansson.h>
 
-#include "checkpoint_claims.h"
 #include "pipetrain/status.h"
 
 /* CRC-32, that of zlib: finds every burst of up to 32 bits, and overlooks one in 4 · 10^9 of other
@@ -62,6 +62,8 @@ pt_status pt_store_point(const char *dir, const char *name, int64_t step, pt_err
 /* *ret_step: -1 where there is no such file. PT_EIO: it cannot be read, or names no step. */
 pt_status pt_store_named(const char *dir, const char *name, int64_t *ret_step, pt_error *err);
 
+/* Which steps a thread is at; the one of --upload has them (upload.h). */
+typedef struct pt_claims pt_claims;
 /* Of the committed steps up to `newest` the `keep` newest stay (0: all), what `best` names, and
  * what is being uploaded. `claims` may be NULL. */
 pt_status pt_store_prune(const char *dir, int64_t newest, int keep, pt_claims *claims,
@@ -74,8 +76,34 @@ pt_status pt_store_remove(const char *dir, int64_t step, pt_error *err);
  * it, and then it may have none that is committed (PT_EINPUT). What is newer than `step` is not
  * good: half-written steps go, others get a name that is no step's. Where `best` names what is
  * gone or put aside, it names the step `best` then, or is taken away (0). *ret_launch: the number
- * of this run. */
+ * of a launch before, and then that of this one, which is greater, also than any that left no step
+ * behind. */
 pt_status pt_store_open(const char *dir, int64_t step, int64_t best, int64_t *ret_launch,
                         pt_error *err);
+/* How many there were; 0: none, or the file cannot be read. */
+int64_t pt_store_launches(const char *dir);
+
+/* A host that trains here, or has. It keeps its number, and no other host ever gets it. */
+typedef struct pt_store_host {
+    int64_t number; /* from 1, in the order in which they came */
+    char *name;
+    int64_t first_launch, last_launch; /* that it took part in */
+} pt_store_host;
+
+/* In the order of their numbers. Zero-initialise. */
+typedef struct pt_store_hosts {
+    pt_store_host *list;
+    int n;
+} pt_store_hosts;
+
+/* A missing file has none. PT_EINPUT: it is no list of hosts. */
+pt_status pt_store_read_hosts(const char *dir, pt_store_hosts *ret_hosts, pt_error *err);
+/* Those that bear these names take part in a launch, a name as often as there are ranks: new ones
+ * get the next numbers. *hosts: all that were known. Writes the file. */
+pt_status pt_store_join_hosts(const char *dir, int64_t launch, const char *const *names, int n,
+                              pt_store_hosts *hosts, pt_error *err);
+/* NULL: not known. */
+const pt_store_host *pt_store_find_host(const pt_store_hosts *hosts, const char *name);
+void pt_store_clear_hosts(pt_store_hosts *hosts);
 
 #endif

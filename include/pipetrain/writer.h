@@ -1,7 +1,7 @@
 /* A thread that does one job at a time while training goes on. It makes no MPI calls and touches
- * nothing that the job's owner touches until the job is done. Private to src/run. */
-#ifndef PIPETRAIN_RUN_CHECKPOINT_WRITER_H
-#define PIPETRAIN_RUN_CHECKPOINT_WRITER_H
+ * nothing that the job's owner touches until the job is done. */
+#ifndef PIPETRAIN_WRITER_H
+#define PIPETRAIN_WRITER_H
 
 #include <stdbool.h>
 

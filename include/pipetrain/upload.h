@@ -4,14 +4,14 @@
  *   DIR/step-000050/uploaded    the command has ended well for this step
  *
  * What has no such mark, and is still there, is handed over when there is something new, and when a
- * run goes on: so the command may see a step more than once. Private to src/run. */
-#ifndef PIPETRAIN_RUN_CHECKPOINT_UPLOAD_H
-#define PIPETRAIN_RUN_CHECKPOINT_UPLOAD_H
+ * run goes on: so the command may see a step more than once. */
+#ifndef PIPETRAIN_UPLOAD_H
+#define PIPETRAIN_UPLOAD_H
 
 #include <stdbool.h>
 
-#include "checkpoint_claims.h"
 #include "pipetrain/status.h"
+#include "pipetrain/store.h"
 
 typedef struct pt_upload pt_upload;
 

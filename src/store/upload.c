@@ -1,6 +1,6 @@
 /* Uploading: which steps, how often, and what was said of it. The command itself is
- * checkpoint_command.c's business. */
-#include "checkpoint_upload.h"
+ * command.c's business. */
+#include "pipetrain/upload.h"
 
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -8,14 +8,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "checkpoint_command.h"
-#include "checkpoint_manifest.h"
-#include "checkpoint_store.h"
-#include "checkpoint_writer.h"
+#include "claims.h"
+#include "command.h"
 #include "pipetrain/clock.h"
 #include "pipetrain/file.h"
 #include "pipetrain/log.h"
+#include "pipetrain/manifest.h"
+#include "pipetrain/store.h"
 #include "pipetrain/text.h"
+#include "pipetrain/writer.h"
 
 #define MARK "uploaded"
 
@@ -95,15 +96,12 @@ static pt_status launch_of(const pt_upload *u, int64_t step, int64_t *ret_launch
     char *path = pt_store_path(u->dir, step, PT_MANIFEST), *text = NULL;
     size_t bytes = 0;
     json_t *manifest = NULL;
-    pt_resumed found;
     pt_status status = path ? pt_text_read_file(path, &text, &bytes, err)
                             : pt_fail(err, PT_ENOMEM, "no memory for a path");
     if (status == PT_OK)
         status = pt_manifest_parse(text, bytes, &manifest, err);
     if (status == PT_OK)
-        status = pt_manifest_get(manifest, &found, err);
-    if (status == PT_OK)
-        *ret_launch = found.launch;
+        status = pt_manifest_count(manifest, "launch", ret_launch, err);
     json_decref(manifest);
     free(text);
     free(path);

@@ -1,0 +1,15 @@
+/* What the files of the store share. */
+#ifndef PIPETRAIN_STORE_INTERNAL_H
+#define PIPETRAIN_STORE_INTERNAL_H
+
+#include "pipetrain/status.h"
+
+static inline pt_status pt_store_no_memory(pt_error *err)
+{
+    return pt_fail(err, PT_ENOMEM, "no memory for the path of a checkpoint");
+}
+
+/* With all that lies in it; none is fine. */
+pt_status pt_store_remove_folder(const char *folder, pt_error *err);
+
+#endif
