@@ -349,8 +349,11 @@ struct pt_backend {
  * Both end by NULL. */
 const char *const *pt_backend_choices(void);
 const char *const *pt_backend_names(void);
-/* The row called `name`; "auto": the first that opens here. PT_EINPUT: why it can't be had. */
-pt_status pt_backend_find(const char *name, const pt_backend_row **ret_row, pt_error *err);
+/* The row called `name`; "auto": the first that opens here. PT_EINPUT: why it can't be had.
+ * *ret_passed: why "auto" passed a better one over although the driver of its devices is here;
+ * PT_OK: it did not. */
+pt_status pt_backend_find(const char *name, const pt_backend_row **ret_row, pt_error *ret_passed,
+                          pt_error *err);
 /* Makes the device of that local rank the process's own, where the backend called `name` has
  * devices. To be called before MPI_Init, which binds its transports to the device that it finds.
  * Says nothing: what is wrong is told by opening the backend. */

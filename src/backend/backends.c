@@ -7,8 +7,10 @@
 
 #ifdef HAVE_CUDA
 #define CUDA_IN_THIS_BUILD pt_backend_load_cuda
+#define CUDA_EXPECTED      pt_backend_expects_cuda
 #else
 #define CUDA_IN_THIS_BUILD NULL
+#define CUDA_EXPECTED      NULL
 #endif
 #ifdef HAVE_ONEDNN
 #define ONEDNN_IN_THIS_BUILD &pt_backend_onednn
@@ -21,12 +23,15 @@ static const struct source {
     const char *name;
     const pt_backend_row *row;
     pt_status (*load)(const pt_backend_row **ret_row, pt_error *err);
+    bool (*expected)(
+        void); /* a machine like this one is what it is made for; NULL: not the point */
     const char *lacked;
 } sources[] = {
-    {"cuda", NULL, CUDA_IN_THIS_BUILD, "-Dcuda=enabled, with CUDA's nvcc and cuDNN 9"},
-    {"onednn", ONEDNN_IN_THIS_BUILD, NULL, "-Donednn=enabled, with the library oneDNN"},
-    {"ref", &pt_backend_ref, NULL, NULL},
-    {"clock", &pt_backend_clock, NULL, NULL}, /* behind one that always opens: never chosen */
+    {"cuda", NULL, CUDA_IN_THIS_BUILD, CUDA_EXPECTED,
+     "-Dcuda=enabled, with CUDA's nvcc and cuDNN 9"},
+    {"onednn", ONEDNN_IN_THIS_BUILD, NULL, NULL, "-Donednn=enabled, with the library oneDNN"},
+    {"ref", &pt_backend_ref, NULL, NULL, NULL},
+    {"clock", &pt_backend_clock, NULL, NULL, NULL}, /* behind one that always opens: never chosen */
 };
 
 enum { SOURCES = sizeof sources / sizeof sources[0] };
@@ -69,23 +74,28 @@ static pt_status take(const struct source *source, const pt_backend_row **ret_ro
 
 /* On the device that was chosen: trying another one would leave a context on it, and it may be
  * another rank's. */
-static bool opens(const struct source *source, const pt_backend_row **ret_row)
+static bool opens(const struct source *source, const pt_backend_row **ret_row, pt_error *ret_why)
 {
     const pt_backend_config config = {.threads = 1, .local_rank = -1};
     pt_backend *backend = NULL;
-    pt_error err = {PT_OK, ""};
-    if (take(source, ret_row, &err) != PT_OK || (*ret_row)->open(&config, &backend, &err) != PT_OK)
+    if (take(source, ret_row, ret_why) != PT_OK ||
+        (*ret_row)->open(&config, &backend, ret_why) != PT_OK)
         return false;
     (*ret_row)->close(backend);
     return true;
 }
 
-pt_status pt_backend_find(const char *name, const pt_backend_row **ret_row, pt_error *err)
+pt_status pt_backend_find(const char *name, const pt_backend_row **ret_row, pt_error *ret_passed,
+                          pt_error *err)
 {
     bool any = strcmp(name, "auto") == 0;
+    *ret_passed = (pt_error){PT_OK, ""};
     for (int i = 0; i < SOURCES; i++) {
-        if (any && opens(&sources[i], ret_row))
+        pt_error why = {PT_OK, ""};
+        if (any && opens(&sources[i], ret_row, &why))
             return PT_OK;
+        if (any && sources[i].expected && sources[i].expected())
+            *ret_passed = why;
         if (strcmp(name, sources[i].name) == 0)
             return take(&sources[i], ret_row, err);
     }

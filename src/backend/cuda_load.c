@@ -8,9 +8,14 @@
 
 #include "rows.h"
 
+bool pt_backend_expects_cuda(void)
+{
+    return dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) != NULL;
+}
+
 pt_status pt_backend_load_cuda(const pt_backend_row **ret_row, pt_error *err)
 {
-    if (!dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL))
+    if (!pt_backend_expects_cuda())
         return pt_fail(err, PT_EINPUT,
                        "no CUDA device: this machine has no NVIDIA driver (libcuda.so.1); use "
                        "--backend onednn");

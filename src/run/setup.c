@@ -7,6 +7,7 @@
 
 #include "checkpoint.h"
 #include "clock_times.h"
+#include "pipetrain/log.h"
 #include "pipetrain/run.h"
 #include "progress.h"
 #include "reporter.h"
@@ -96,7 +97,11 @@ static pt_status open_backend(pt_run *run, pt_error *err)
 {
     const pt_settings *s = run->settings;
     const pt_backend_row *row = NULL;
-    PT_TRY(pt_backend_find(s->backend, &row, err));
+    pt_error passed;
+    PT_TRY(pt_backend_find(s->backend, &row, &passed, err));
+    if (passed.code != PT_OK)
+        pt_log(PT_LOG_WARNING, "--backend auto: computes with %s, for there is %s", row->name,
+               passed.text);
     pt_backend_config config = {
         .threads = (int)s->threads,
         .release = true,

@@ -493,13 +493,14 @@ static void test_auto_stays_on_its_device(void **state)
 {
     (void)state;
     const pt_backend_row *row = NULL;
-    pt_error err = {PT_OK, ""};
+    pt_error err = {PT_OK, ""}, passed;
     int device_now = -1;
     pt_fake_reset(1);
     pt_fake_set_devices(3, cudaSuccess);
     pt_backend_choose_device("auto", 4);
-    assert_ok(pt_backend_find("auto", &row, &err), &err);
+    assert_ok(pt_backend_find("auto", &row, &passed, &err), &err);
     assert_string_equal(row->name, "cuda");
+    assert_int_equal(passed.code, PT_OK);
     assert_int_equal(cudaGetDevice(&device_now), cudaSuccess);
     assert_int_equal(device_now, 1);
     assert_nothing_left();

@@ -6,9 +6,9 @@
 
 static inline const pt_backend_row *backend_row(const char *name)
 {
-    pt_error err = {PT_OK, ""};
+    pt_error err = {PT_OK, ""}, passed;
     const pt_backend_row *row = NULL;
-    return pt_backend_find(name, &row, &err) == PT_OK ? row : NULL;
+    return pt_backend_find(name, &row, &passed, &err) == PT_OK ? row : NULL;
 }
 
 #endif

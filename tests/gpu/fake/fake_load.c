@@ -2,6 +2,11 @@
  * holds the loader, which is then not taken. */
 #include "../../../src/backend/rows.h"
 
+bool pt_backend_expects_cuda(void)
+{
+    return true;
+}
+
 pt_status pt_backend_load_cuda(const pt_backend_row **ret_row, pt_error *err)
 {
     (void)err;
