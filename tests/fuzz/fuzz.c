@@ -1,11 +1,12 @@
 #include "fuzz.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "../unit/folder.h"
 
 void fuzz_broken(const char *file, int line, const char *promise)
 {
@@ -44,39 +45,24 @@ const char *__lsan_default_suppressions(void)
 
 /* ---- files ---- */
 
-static char folder[256];
-
-static void remove_folder(void)
+static void end(void)
 {
-    DIR *all = opendir(folder);
-    for (struct dirent *entry; all && (entry = readdir(all));)
-        unlinkat(dirfd(all), entry->d_name, 0); /* refuses "." and ".." by itself */
-    if (all)
-        closedir(all);
-    rmdir(folder);
-}
-
-static void make_folder(void)
-{
-    const char *base = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/pt-fuzz-XXXXXX", base && *base ? base : "/tmp");
-    FUZZ_PROMISE(mkdtemp(folder));
-    atexit(remove_folder);
+    (void)remove_folder(NULL);
 }
 
 const char *fuzz_folder(void)
 {
-    if (!folder[0])
-        make_folder();
+    if (!folder[0]) {
+        FUZZ_PROMISE(make_folder(NULL) == 0);
+        atexit(end);
+    }
     return folder;
 }
 
 const char *fuzz_file(const char *name, const uint8_t *data, size_t bytes)
 {
-    static char paths[4][512];
-    static int next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", fuzz_folder(), name);
+    (void)fuzz_folder();
+    const char *path = in_folder(name);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     FUZZ_PROMISE(fd >= 0 && write(fd, data, bytes) == (ssize_t)bytes && close(fd) == 0);
     return path;

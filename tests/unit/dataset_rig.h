@@ -5,18 +5,13 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "folder.h"
 #include "suite.h"
 
 #include "pipetrain/dataset.h"
 
-extern char folder[256]; /* its name */
-extern pt_error error;   /* of whatever is called */
+extern pt_error error; /* of whatever is called */
 
-int make_folder(void **state);
-int empty_folder(void **state);
-int remove_folder(void **state);
-/* The full name of a file in the folder; the next call but three overwrites it. */
-const char *in_folder(const char *name);
 void put(const char *name, const void *bytes, size_t n);
 void put_gz(const char *name, const void *bytes, size_t n);
 /* Cuts a file to `bytes` bytes. */

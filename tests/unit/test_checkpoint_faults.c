@@ -5,41 +5,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "file_faults.h"
+#include "folder.h"
 #include "pipetrain/file.h"
 #include "pipetrain/store.h"
 #include "pipetrain/text.h"
 #include "suite.h"
 
 enum { FILES = 2, KEEP = 2, FIRST = 3, BYTES = 1000, LEAST_CALLS = 25, MOST_CALLS = 200 };
-
-static char folder[256];
-
-static void remove_all(void)
-{
-    char command[512];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    assert_int_equal(system(command), 0);
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    const char *tmp = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/pt-XXXXXX", tmp ? tmp : "/tmp");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    remove_all();
-    return 0;
-}
 
 /* ---- the writer -------------------------------------------------------------------------------
  */
@@ -133,18 +109,6 @@ static int64_t judge(void)
     return newest;
 }
 
-static int count_entries(const char *path)
-{
-    char command[512];
-    snprintf(command, sizeof command, "ls -A '%s' | wc -l", path);
-    FILE *pipe = popen(command, "r");
-    int n = -1;
-    assert_non_null(pipe);
-    assert_int_equal(fscanf(pipe, "%d", &n), 1);
-    pclose(pipe);
-    return n;
-}
-
 /* ---- each call in turn ------------------------------------------------------------------------
  */
 
@@ -156,8 +120,7 @@ static void call_best(int64_t step)
 
 static void begin_anew(void)
 {
-    remove_all();
-    assert_int_equal(mkdir(folder, 0777), 0);
+    assert_int_equal(empty_folder(NULL), 0);
     for (int64_t step = 1; step < FIRST; step++)
         must_write(step);
     call_best(1);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "folder.h"
 #include "job.h"
 #include "suite.h"
 
@@ -122,11 +123,8 @@ static void test_host_files(void **state)
         {"a\na\n", ":2: the host a is named twice", 0},
         {"# nobody\n", "names no host", 0},
     };
-    char path[256];
-    const char *tmp = getenv("TMPDIR");
+    const char *path = in_folder("hosts");
     (void)state;
-    snprintf(path, sizeof path, "%s/pt-XXXXXX", tmp && *tmp ? tmp : "/tmp");
-    close(mkstemp(path));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         pt_hosts hosts = {NULL, 0};
         FILE *out = fopen(path, "w");
@@ -143,7 +141,6 @@ static void test_host_files(void **state)
         free(argument);
         pt_hosts_clear(&hosts);
     }
-    unlink(path);
 }
 
 /* One answers, one refuses, one says nothing; this machine is not asked. */
@@ -199,5 +196,5 @@ int main(void)
         cmocka_unit_test(test_environment), cmocka_unit_test(test_host_files),
         cmocka_unit_test(test_probe),       cmocka_unit_test(test_command),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

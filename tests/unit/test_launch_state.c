@@ -11,21 +11,12 @@
 #include <unistd.h>
 
 #include "clean.h"
+#include "folder.h"
 #include "pipetrain/file.h"
 #include "pipetrain/text.h"
 #include "suite.h"
 
 static pt_error err;
-static char folder[128];
-
-static char *in_folder(const char *name)
-{
-    static char path[4][256];
-    static int next;
-    char *p = path[next = (next + 1) % 4];
-    snprintf(p, sizeof path[0], "%s/%s", folder, name);
-    return p;
-}
 
 static void write_text(const char *name, const char *text)
 {
@@ -185,7 +176,7 @@ static void test_marked_end(void **state)
 
 static void test_clean(void **state)
 {
-    char own[128], name[128];
+    char own[512], name[128];
     unsigned uid = (unsigned)geteuid();
     (void)state;
     assert_ok(pt_file_make_folders(in_folder("s/ompi.h.0/pid.9/0/1"), &err), &err);
@@ -220,20 +211,6 @@ static void test_clean(void **state)
     }
     assert_ok(pt_clean(own, in_folder("shm"), &err), &err); /* nothing is there any more */
     assert_ok(pt_clean("", in_folder("shm"), &err), &err);
-}
-
-static int make_folder(void **state)
-{
-    const char *tmp = getenv("TMPDIR");
-    (void)state;
-    snprintf(folder, sizeof folder, "%s/pt-XXXXXX", tmp && *tmp ? tmp : "/tmp");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return pt_clean(folder, "/no/segments", &err) == PT_OK ? 0 : -1;
 }
 
 int main(void)

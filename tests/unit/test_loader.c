@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "folder.h"
 #include "pipetrain/loader.h"
 #include "pipetrain/safetensors.h"
 
@@ -175,12 +176,7 @@ static pt_dataset *open_arrays(pt_dtype dtype, const void *x)
     const pt_st_tensor tensors[2] = {
         {"x", dtype, 4, {N, C, H, W}, x, N * E * pt_dtype_bytes(dtype)},
         {"y", PT_I64, 1, {N}, y, sizeof y}};
-    char file[256];
-    const char *base = getenv("TMPDIR");
-    snprintf(file, sizeof file, "%s/pt-XXXXXX", base && *base ? base : "/tmp");
-    int fd = mkstemp(file);
-    assert_true(fd >= 0);
-    close(fd);
+    const char *file = in_folder("arrays.safetensors");
     assert_ok(pt_safetensors_write(file, tensors, 2, NULL, 0, &error), &error);
     const pt_dataset_spec spec = {.name = "arrays",
                                   .path = file,
@@ -411,5 +407,5 @@ int main(void)
         cmocka_unit_test(wide_crops_are_padding),
         cmocka_unit_test(augmentation_is_keyed),
     };
-    return cmocka_run_group_tests_name("loader", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("loader", tests, make_folder, remove_folder);
 }

@@ -2,7 +2,6 @@
  * is refused with a message that says why. */
 #include "pipetrain/safetensors.h"
 
-#include <dirent.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,39 +11,25 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "folder.h"
 #include "pipetrain/text.h"
 #include "suite.h"
 
-static char folder[256];
 static char path[300];
 
-static int make_folder(void **state)
+static int begin(void **state)
 {
-    (void)state;
-    const char *tmp = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/pt-XXXXXX", tmp ? tmp : "/tmp");
-    if (!mkdtemp(folder))
-        return -1;
+    int failed = make_folder(state);
     snprintf(path, sizeof path, "%s/a.safetensors", folder);
-    return 0;
+    return failed;
 }
 
-static int remove_folder(void **state)
+/* Fails when a temporary file was left behind. */
+static int end(void **state)
 {
-    (void)state;
     unlink(path);
-    return rmdir(folder); /* fails when a temporary file was left behind */
-}
-
-static int files_in_folder(void)
-{
-    int n = 0;
-    DIR *dir = opendir(folder);
-    assert_non_null(dir);
-    for (const struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        n += entry->d_name[0] != '.';
-    closedir(dir);
-    return n;
+    int left = count_entries(folder);
+    return remove_folder(state) || left ? -1 : 0;
 }
 
 static const float weights[6] = {1.5f, -2, 3, 4, 5, -0.0f};
@@ -96,7 +81,7 @@ static void round_trip(void **state)
     assert_string_equal(pt_safetensors_metadata(file, "step"), "12");
     assert_null(pt_safetensors_metadata(file, "none"));
     pt_safetensors_close(file);
-    assert_int_equal(files_in_folder(), 1);
+    assert_int_equal(count_entries(folder), 1);
 }
 
 static void same_input_same_bytes(void **state)
@@ -182,7 +167,7 @@ static void writer_refuses(void **state)
     const pt_st_tensor short_data = {"x", PT_F32, 1, {5}, pixels, sizeof pixels};
     assert_fails(pt_safetensors_write(path, &short_data, 1, NULL, 0, &err), PT_EINTERNAL,
                  "its shape does not make 5 bytes", &err);
-    assert_int_equal(files_in_folder(), 0);
+    assert_int_equal(count_entries(folder), 0);
 }
 
 static void writer_cannot_write(void **state)
@@ -197,7 +182,7 @@ static void writer_cannot_write(void **state)
     assert_int_equal(mkdir(path, 0755), 0); /* a folder stands where the file should go */
     assert_fails(pt_safetensors_write(path, tensors, 1, NULL, 0, &err), PT_EIO,
                  "cannot be put in place", &err);
-    assert_int_equal(files_in_folder(), 1);
+    assert_int_equal(count_entries(folder), 1);
     assert_int_equal(rmdir(path), 0);
 }
 
@@ -233,7 +218,7 @@ static void a_write_that_fails_leaves_no_trace(void **state)
     signal(SIGXFSZ, handler);
     assert_int_equal(status, PT_EIO);
     assert_non_null(strstr(err.text, "cannot be written"));
-    assert_int_equal(files_in_folder(), 1);
+    assert_int_equal(count_entries(folder), 1);
     assert_ok(pt_safetensors_open(path, &file, &err), &err);
     assert_int_equal(pt_safetensors_count(file), 1);
     assert_memory_equal(pt_safetensors_at(file, 0)->data, pixels, sizeof pixels);
@@ -513,5 +498,5 @@ int main(void)
         cmocka_unit_test(what_is_no_file),
         cmocka_unit_test(dtypes),
     };
-    return cmocka_run_group_tests_name("safetensors", tests, make_folder, remove_folder);
+    return cmocka_run_group_tests_name("safetensors", tests, begin, end);
 }

@@ -7,17 +7,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "folder.h"
 #include "pipetrain/file.h"
 #include "suite.h"
 
 static pt_error err;
-static char folder[128];
 
 static void write_text(const char *name, const char *text)
 {
-    char path[256];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    assert_ok(pt_file_write(path, text, strlen(text), &err), &err);
+    assert_ok(pt_file_write(in_folder(name), text, strlen(text), &err), &err);
 }
 
 static void test_named(void **state)
@@ -143,33 +141,23 @@ static void test_hosts_broken(void **state)
 /* ---- life -------------------------------------------------------------------------------------
  */
 
-static int make_folder(void **state)
-{
-    (void)state;
-    const char *base = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/pt-store-XXXXXX", base && *base ? base : "/tmp");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
+/* Fails where anything else was left behind. */
+static int end(void **state)
 {
     static const char *const files[] = {"hosts.json", "launch", PT_STORE_LATEST};
-    (void)state;
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        char path[256];
-        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
-        unlink(path);
-    }
-    return rmdir(folder);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        unlink(in_folder(files[i]));
+    int left = count_entries(folder);
+    return remove_folder(state) || left ? -1 : 0;
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_named, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(test_launches, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(test_hosts, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(test_hosts_broken, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(test_named, make_folder, end),
+        cmocka_unit_test_setup_teardown(test_launches, make_folder, end),
+        cmocka_unit_test_setup_teardown(test_hosts, make_folder, end),
+        cmocka_unit_test_setup_teardown(test_hosts_broken, make_folder, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,27 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "folder.h"
 #include "pipetrain/shape.h"
 #include "suite.h"
-
-static char folder[256];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    const char *tmp = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/pt-XXXXXX", tmp ? tmp : "/tmp");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return rmdir(folder);
-}
 
 static void nearest(void **state)
 {
@@ -126,7 +110,7 @@ static void reads_a_whole_file(void **state)
     for (size_t i = 0; i < sizeof data; i++)
         data[i] = (char)(i % 251); /* 0 bytes among them */
     static const size_t sizes[] = {0, 1, 4096, sizeof data};
-    char *path = pt_text_format("%s/file", folder);
+    const char *path = in_folder("file");
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         pt_error err = {0};
         char *text = NULL;
@@ -138,8 +122,6 @@ static void reads_a_whole_file(void **state)
         assert_int_equal(text[bytes], 0);
         free(text);
     }
-    unlink(path);
-    free(path);
 }
 
 /* A pipe has no size beforehand. */
@@ -169,13 +151,12 @@ static void refuses_what_is_no_file(void **state)
     char *text = (char *)1;
     size_t bytes = 5;
     pt_error err = {0};
-    char *path = pt_text_format("%s/none", folder);
+    const char *path = in_folder("none");
     assert_fails(pt_text_read_file(path, &text, &bytes, &err), PT_EINPUT, "no such file", &err);
     assert_non_null(strstr(err.text, path));
     assert_fails(pt_text_read_file(folder, &text, &bytes, &err), PT_EINPUT, "is a folder", &err);
     assert_ptr_equal(text, (char *)1); /* outputs stay as they were */
     assert_int_equal(bytes, 5);
-    free(path);
 }
 
 static void shapes(void **state)
