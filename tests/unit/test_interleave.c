@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "interleave_rig.h"
+#include "schedule_rig.h"
 
 enum { MOST_STAGES = 8, MOST_CHUNKS = 4, MOST_BLOCKS = 64, GROUPS = 3 };
 

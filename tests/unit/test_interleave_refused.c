@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "interleave_rig.h"
+#include "schedule_rig.h"
 
 /* ---- what is refused ---- */
 

@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "pipetrain/schedule.h"
-#include "suite.h"
+#include "schedule_rig.h"
 
 enum { MOST_STAGES = 8, SLOTS = 2 };
 
@@ -19,21 +18,6 @@ static void assert_near(double value, double expected, double tolerance)
 {
     if (!(fabs(value - expected) <= tolerance))
         fail_msg("%.12g is not %.12g", value, expected);
-}
-
-static pt_schedule *lowered(pt_schedule *schedule)
-{
-    static pt_error err;
-    assert_ok(pt_schedule_lower(schedule, &err), &err);
-    return schedule;
-}
-
-static pt_schedule *make(pt_schedule_spec spec)
-{
-    static pt_error err;
-    pt_schedule *schedule = NULL;
-    assert_ok(pt_schedule_generate(&spec, &schedule, &err), &err);
-    return lowered(schedule);
 }
 
 static pt_schedule *make_infer(int stages, int n)

@@ -1,17 +1,23 @@
-/* Interleaved schedules for tests. */
-#ifndef PT_TESTS_INTERLEAVE_RIG_H
-#define PT_TESTS_INTERLEAVE_RIG_H
+/* Schedules for tests; pt_schedule_free() them. */
+#ifndef PIPETRAIN_TESTS_SCHEDULE_RIG_H
+#define PIPETRAIN_TESTS_SCHEDULE_RIG_H
 
 #include "pipetrain/schedule.h"
 #include "suite.h"
+
+static inline pt_schedule *lowered(pt_schedule *schedule)
+{
+    static pt_error err;
+    assert_ok(pt_schedule_lower(schedule, &err), &err);
+    return schedule;
+}
 
 static inline pt_schedule *make(pt_schedule_spec spec)
 {
     static pt_error err;
     pt_schedule *schedule = NULL;
     assert_ok(pt_schedule_generate(&spec, &schedule, &err), &err);
-    assert_ok(pt_schedule_lower(schedule, &err), &err);
-    return schedule;
+    return lowered(schedule);
 }
 
 static inline pt_schedule_spec interleaved(int stages, int n, int per_step, int chunks)
