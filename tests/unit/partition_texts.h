@@ -1,7 +1,8 @@
-/* Texts of partition files, for tests that add to them. */
+/* Texts of partition files, for tests that add to them, and what becomes of them. */
 #ifndef PIPETRAIN_TESTS_PARTITION_TEXTS_H
 #define PIPETRAIN_TESTS_PARTITION_TEXTS_H
 
+#include <stdio.h>
 #include <string.h>
 
 #include "suite.h"
@@ -41,6 +42,21 @@ static inline pt_partition *parse(const char *text)
 
     assert_ok(pt_partition_parse("t.yaml", text, strlen(text), &p, &err), &err);
     return p;
+}
+
+/* The text is refused with a message that begins with "t.yaml:" and `where` and holds `words`. */
+static inline void refuse(const char *text, const char *where, const char *words)
+{
+    pt_error err = {0};
+    pt_partition *p = NULL;
+    char begin[64];
+
+    snprintf(begin, sizeof begin, "t.yaml:%s: ", where);
+    assert_fails(pt_partition_parse("t.yaml", text, strlen(text), &p, &err), PT_EINPUT, words,
+                 &err);
+    if (strncmp(err.text, begin, strlen(begin)) != 0)
+        fail_msg("message \"%s\" does not begin with \"%s\"", err.text, begin);
+    assert_null(p);
 }
 
 #endif
