@@ -123,10 +123,10 @@ void pt_launch_options_help(FILE *out)
         "its last\ncheckpoint when it fails.\n\n"
         "  pipetrain-launch [options] -- [mpirun's options] ./pipetrain [PARTITION.yaml] "
         "--checkpoint DIR\n                                --resume DIR [options]\n\n"
-        "It restarts a run of which a rank or mpirun was killed, which hangs, or which ended with "
-        "an\nerror. It does not restart one that is done, was refused (exit code 2) or was "
-        "stopped. It may\nitself be killed: the same line again ends what is left of the run and "
-        "goes on.\n\n"
+        "It restarts a run of which a rank or mpirun was killed or sent SIGTERM, which hangs, or "
+        "which\nended with an error. It does not restart one that is done, was refused (exit code "
+        "2) or was\nstopped. It may itself be killed: the same line again ends what is left of the "
+        "run and goes on.\n\n"
         "Ctrl-C, SIGTERM or SIGUSR1: checkpoint, then stop (exit code 75; the same line goes on). "
         "Ctrl-C\nagain: end now (130).\n\n"
         "Examples\n"
@@ -137,7 +137,8 @@ void pt_launch_options_help(FILE *out)
     pt_options_help(rows, N_ROWS, &d, out);
     fputs(
         "\nExit status: what the program ends with (0 done, 2 bad usage or input, 75 stopped with "
-        "a\ncheckpoint, 130 interrupted), or 1 when restarts are used up.\n",
+        "a\ncheckpoint), 130 when the launcher was told to end now, or 1 when restarts are used "
+        "up.\n",
         out);
 }
 

@@ -4,13 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool is_final(int code)
+static bool is_final(const pt_ending *ending)
 {
-    static const int codes[] = {PT_EXIT_DONE, PT_EXIT_USAGE, PT_EXIT_STOPPED, PT_EXIT_INTERRUPTED};
+    static const int codes[] = {PT_EXIT_DONE, PT_EXIT_USAGE, PT_EXIT_STOPPED};
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-        if (code == codes[i])
+        if (ending->code == codes[i])
             return true;
-    return false;
+    return ending->code == PT_EXIT_INTERRUPTED && ending->wish != PT_WISH_GO_ON;
 }
 
 static double backoff(const pt_policy *policy, int64_t failures)
@@ -31,7 +31,7 @@ pt_verdict pt_policy_judge(const pt_policy *policy, const pt_record *record,
 {
     if (ending->wish == PT_WISH_END_NOW)
         return end_with(PT_EXIT_INTERRUPTED, record);
-    if (ending->cause == PT_CAUSE_ENDED && is_final(ending->code))
+    if (ending->cause == PT_CAUSE_ENDED && is_final(ending))
         return end_with(ending->code, record);
     /* It did not stop as it was asked to, but what was committed before is there. */
     if (ending->wish == PT_WISH_STOP)
@@ -58,6 +58,8 @@ const char *pt_policy_describe(const pt_ending *ending, char *text, int size)
     };
     if (ending->cause != PT_CAUSE_ENDED)
         snprintf(text, (size_t)size, "%s", words[ending->cause]);
+    else if (ending->code == PT_EXIT_INTERRUPTED) /* and not Ctrl-C, though 130 is 128 + SIGINT */
+        snprintf(text, (size_t)size, "was interrupted by a signal to a rank or to mpirun");
     else if (ending->code > 128)
         snprintf(text, (size_t)size, "was ended by signal %d (%s)", ending->code - 128,
                  strsignal(ending->code - 128));

@@ -45,8 +45,10 @@ typedef struct pt_verdict {
     pt_record record;
 } pt_verdict;
 
-/* Exit codes 0, 2, 75 and 130 of the program are final; every other end is a failure. The first one
- * behind a new step is followed by a restart at once, later ones wait 1, 2, 4 … seconds. */
+/* Exit codes 0, 2 and 75 of the program are final, and so is 130 where the launcher has had a
+ * signal of its own. Else 130 is no user's wish: a host that shuts down, or an out-of-memory
+ * daemon, has sent SIGTERM to a rank. Every other end is a failure, too. The first one behind a new
+ * step is followed by a restart at once, later ones wait 1, 2, 4 … seconds. */
 pt_verdict pt_policy_judge(const pt_policy *policy, const pt_record *record,
                            const pt_ending *ending);
 

@@ -56,6 +56,13 @@ static void look(pt_watch *w)
         w->begins(w->context, &now);
 }
 
+/* Those that have come already. */
+static void heed_the_rest(const pt_watch *w)
+{
+    for (int number; (number = pt_signals_take(w->signals, /*limit_ns=*/0)) != 0;)
+        heed(w, number, /*mpirun=*/NULL);
+}
+
 void pt_watch_job(pt_watch *w, const pt_process *mpirun, pt_ending *ret_ending)
 {
     pt_ending ending = {.cause = PT_CAUSE_ENDED};
@@ -73,6 +80,7 @@ void pt_watch_job(pt_watch *w, const pt_process *mpirun, pt_ending *ret_ending)
         if (pt_patience_is_over(&w->patience, pt_clock_ns(), &ending.cause))
             break;
     }
+    heed_the_rest(w);
     ending.wish = *w->wish;
     *ret_ending = ending;
 }
@@ -80,6 +88,7 @@ void pt_watch_job(pt_watch *w, const pt_process *mpirun, pt_ending *ret_ending)
 void pt_watch_pause(const pt_watch *w, double seconds)
 {
     int64_t end = pt_clock_ns() + (int64_t)(seconds * 1e9);
+    heed_the_rest(w); /* also where there is nothing to wait for */
     for (int64_t now; *w->wish == PT_WISH_GO_ON && (now = pt_clock_ns()) < end;) {
         int number = pt_signals_take(w->signals, end - now);
         if (number)

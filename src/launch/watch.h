@@ -15,7 +15,8 @@ typedef struct pt_watch {
 } pt_watch;
 
 /* Returns when mpirun has ended, or must be ended: its patience is over, or the user wants it at
- * once. It is then for the caller to do that. ret_ending: but for the step. */
+ * once. It is then for the caller to do that. Signals that have come by then are in the wish: what
+ * ended mpirun may have been sent to the launcher as well. ret_ending: but for the step. */
 void pt_watch_job(pt_watch *watch, const pt_process *mpirun, pt_ending *ret_ending);
 
 /* Waits; shorter, if the user wants it to stop. */

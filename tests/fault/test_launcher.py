@@ -70,12 +70,18 @@ class Real(launching.Case):
         self.assertRegex(ended.err[-1], f"stop.*; step {self.number('latest')} is committed")
 
     def test_killed(self):
-        for victim in ("rank", "mpirun"):
-            with self.subTest(victim):
+        """Or asked to end, by somebody who did not ask the launcher."""
+        for victim, number, how in (
+            ("rank", signal.SIGKILL, "signal 9"),
+            ("mpirun", signal.SIGKILL, "signal 9"),
+            ("rank", signal.SIGTERM, "interrupted by a signal"),
+            ("mpirun", signal.SIGTERM, "interrupted by a signal|exit code 1;|signal 15"),
+        ):
+            with self.subTest(victim, number=number):
                 running = self.train()
                 pid = running.rank_pids()[1] if victim == "rank" else running.mpirun_pid()
-                os.kill(pid, signal.SIGKILL)
-                running.wait_for("stderr", "was ended by signal 9|exit code 137")
+                os.kill(pid, number)
+                running.wait_for("stderr", f"launch 1 .*({how}).* restart 1 of")
                 running.wait_for("stdout", r"goes on|from step \d+ of")
                 running.note_jobs()
                 self.stop(running)

@@ -33,7 +33,7 @@ class StandIn(launching.Case):
         return ended
 
     def test_final_codes(self):
-        for code in (0, 2, 75, 130):
+        for code in (0, 2, 75):
             with self.subTest(code):
                 ended = self.run_to_end(f"exit {code}")
                 self.assertEqual(ended.status, code, ended)
@@ -67,6 +67,17 @@ mkdir -p {self.directory}; echo step-00000$n > {self.directory}/latest; exit 1""
         self.assertGreater(time.monotonic() - began, 1)
         said = "\n".join(ended.err)
         self.assertRegex(said, r"restart 1 of 2 .*after 0 s\n.*restart 2 of 2 .*in 1 s")
+
+    def test_interrupted(self):
+        """By whom, the code does not say: the launcher knows whether it was asked for."""
+        ended = self.run_to_end("exit 130", "--restarts=1")
+        self.assertEqual(ended.status, 1, ended)
+        self.assertEqual(len(self.lines), 2, "started, and restarted")
+        self.assertIn("interrupted by a signal to a rank or to mpirun", "\n".join(ended.err))
+        self.notes.unlink()
+        ended = self.run_to_end("trap '' USR1; kill -TERM $PPID; exit 130", "--restarts=1")
+        self.assertEqual(ended.status, 130, ended)
+        self.assertEqual(len(self.lines), 1, "the signal was for all")
 
     def test_no_mpirun(self):
         command = [launching.LAUNCH, "--mpirun=/no/mpirun", "--", "p", *self.checkpoints()]

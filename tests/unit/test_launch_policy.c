@@ -17,7 +17,7 @@ static pt_verdict judge(int64_t failures, int64_t step_before, pt_ending ending)
 
 static void test_final_codes(void **state)
 {
-    static const int codes[] = {0, 2, 75, 130};
+    static const int codes[] = {0, 2, 75};
     (void)state;
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
         pt_verdict v = judge(0, -1, (pt_ending){.code = codes[i], .step = 8});
@@ -29,7 +29,7 @@ static void test_final_codes(void **state)
 
 static void test_failures_are_restarted(void **state)
 {
-    static const int codes[] = {1, 3, 134, 137, 139, 255};
+    static const int codes[] = {1, 3, 130, 134, 137, 139, 143, 255};
     (void)state;
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
         assert_true(judge(0, -1, (pt_ending){.code = codes[i], .step = -1}).restart);
@@ -102,6 +102,21 @@ static void test_wishes(void **state)
     assert_int_equal(judge(0, 8, ending).code, 130);
 }
 
+/* A rank that was sent SIGTERM is no wish, unless the launcher was told something, too. */
+static void test_interrupted(void **state)
+{
+    pt_ending ending = {.code = 130, .step = 8};
+    (void)state;
+    assert_true(judge(0, 8, ending).restart);
+    pt_verdict v = judge(4, 8, ending);
+    assert_true(v.gave_up);
+    assert_int_equal(v.code, 1);
+    ending.wish = PT_WISH_STOP;
+    v = judge(0, 8, ending);
+    assert_false(v.restart);
+    assert_int_equal(v.code, 130);
+}
+
 static void test_descriptions(void **state)
 {
     char text[128];
@@ -109,6 +124,9 @@ static void test_descriptions(void **state)
     (void)state;
     assert_string_equal(pt_policy_describe(&ending, text, sizeof text),
                         "was ended by signal 9 (Killed)");
+    ending.code = 130;
+    assert_non_null(
+        strstr(pt_policy_describe(&ending, text, sizeof text), "to a rank or to mpirun"));
     ending.code = 3;
     assert_string_equal(pt_policy_describe(&ending, text, sizeof text), "ended with exit code 3");
     ending.cause = PT_CAUSE_STALLED;
@@ -228,6 +246,7 @@ int main(void)
         cmocka_unit_test(test_no_restarts),
         cmocka_unit_test(test_long_backoff),
         cmocka_unit_test(test_wishes),
+        cmocka_unit_test(test_interrupted),
         cmocka_unit_test(test_descriptions),
         cmocka_unit_test(test_progress_lines),
         cmocka_unit_test(test_stall_words),
