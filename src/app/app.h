@@ -11,7 +11,7 @@
  * signal, or a second without anyone looking, ends the process. */
 const volatile int *pt_app_stop_flag(void);
 void pt_app_catch_signals(void);
-/* SIGUSR1 sets this flag: take a checkpoint, then end. To be caught before MPI starts: nobody
+/* SIGUSR1 sets this flag: take a checkpoint, then end. To be caught before anything else: nobody
  * should lose a run by asking early. */
 const volatile int *pt_app_halt_flag(void);
 void pt_app_catch_halt(void);

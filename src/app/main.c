@@ -73,7 +73,6 @@ static pt_status with_world(int argc, char **argv, pt_config *config, const char
                             pt_error *err)
 {
     pt_world *world = NULL;
-    pt_app_catch_halt();
     pt_backend_choose_device(config->settings.backend, pt_world_likely_local_rank());
     pt_status opened = pt_world_open(&argc, &argv, &world, err);
     if (opened != PT_OK && pt_world_is_first_process())
@@ -100,6 +99,7 @@ int main(int argc, char **argv)
     static pt_config config;
     const char *path = NULL;
     int n_paths = 0;
+    pt_app_catch_halt(); /* first of all: until then the signal ends this process */
     pt_status status = pt_config_init(&config, &err);
     if (status == PT_OK)
         status = pt_options_parse(&config.options, argc, argv, /*max_positional=*/1, &path,

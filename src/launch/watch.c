@@ -1,5 +1,7 @@
 /* The loop. Ctrl-C once, SIGTERM, SIGHUP and SIGUSR1 mean: checkpoint and stop, which is what ranks
- * do at SIGUSR1, and mpirun passes that on. Ctrl-C again means: end now. */
+ * do at SIGUSR1, and mpirun passes that on. But it ends an mpirun, or a rank, that is still
+ * starting and has no handler yet, and so it is held back until the progress file shows that all
+ * ranks train. Ctrl-C again means: end now. */
 #include "watch.h"
 
 #include <signal.h>
@@ -14,8 +16,19 @@
 
 static const int64_t LOOK_NS = 100000000; /* between looks at the progress file */
 
-/* mpirun: NULL between launches. */
-static void heed(const pt_watch *w, int number, const pt_process *mpirun)
+static const char NO_JOB[] = "nothing is started any more";
+
+static const char *what_follows(const pt_watch *w)
+{
+    return w->patience.has_begun
+               ? "training stops at the next step, with a checkpoint; Ctrl-C (again) ends it now"
+               : "training has not begun yet; when it has, it stops with a checkpoint; Ctrl-C "
+                 "(again) "
+                 "ends it now";
+}
+
+/* follows: what becomes of the job, if there is one. */
+static void heed(const pt_watch *w, int number, const char *follows)
 {
     bool again = *w->wish != PT_WISH_GO_ON;
     if (number == SIGCHLD || (again && number != SIGINT))
@@ -25,11 +38,16 @@ static void heed(const pt_watch *w, int number, const pt_process *mpirun)
         pt_log(PT_LOG_INFO, "launcher: ends now");
         return;
     }
-    pt_log(PT_LOG_INFO, "launcher: %s: %s", strsignal(number),
-           mpirun ? "training stops at the next step, with a checkpoint; Ctrl-C (again) ends it now"
-                  : "nothing is started any more");
-    if (mpirun)
-        kill((pid_t)mpirun->pid, SIGUSR1);
+    pt_log(PT_LOG_INFO, "launcher: %s: %s", strsignal(number), follows);
+}
+
+/* Once, as soon as the ranks can take it. */
+static void pass_on(pt_watch *w, const pt_process *mpirun)
+{
+    if (*w->wish != PT_WISH_STOP || w->is_told || !w->patience.has_begun)
+        return;
+    kill((pid_t)mpirun->pid, SIGUSR1);
+    w->is_told = true;
 }
 
 /* Has it ended? Also notes when it is stopped and goes on. */
@@ -60,7 +78,7 @@ static void look(pt_watch *w)
 static void heed_the_rest(const pt_watch *w)
 {
     for (int number; (number = pt_signals_take(w->signals, /*limit_ns=*/0)) != 0;)
-        heed(w, number, /*mpirun=*/NULL);
+        heed(w, number, NO_JOB);
 }
 
 void pt_watch_job(pt_watch *w, const pt_process *mpirun, pt_ending *ret_ending)
@@ -70,9 +88,10 @@ void pt_watch_job(pt_watch *w, const pt_process *mpirun, pt_ending *ret_ending)
     for (int64_t next = w->patience.started_ns; !has_ended(w, mpirun, &ending.code);) {
         int number = pt_signals_take(w->signals, next - pt_clock_ns());
         if (number)
-            heed(w, number, mpirun);
+            heed(w, number, what_follows(w));
         if (*w->wish == PT_WISH_END_NOW)
             break;
+        pass_on(w, mpirun);
         if (pt_clock_ns() < next)
             continue;
         next = pt_clock_ns() + LOOK_NS;
@@ -92,6 +111,6 @@ void pt_watch_pause(const pt_watch *w, double seconds)
     for (int64_t now; *w->wish == PT_WISH_GO_ON && (now = pt_clock_ns()) < end;) {
         int number = pt_signals_take(w->signals, end - now);
         if (number)
-            heed(w, number, /*mpirun=*/NULL);
+            heed(w, number, NO_JOB);
     }
 }

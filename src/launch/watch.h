@@ -6,11 +6,13 @@
 #include "process.h"
 
 typedef struct pt_watch {
-    int signals;                                           /* of pt_signals_open */
-    const char *progress;                                  /* the file */
-    pt_wish *wish;                                         /* what signals make of it */
-    pt_patience patience;                                  /* as at the start */
-    void (*begins)(void *context, const pt_progress *now); /* told when training has begun */
+    int signals;          /* of pt_signals_open */
+    const char *progress; /* the file */
+    pt_wish *wish;        /* what signals make of it */
+    pt_patience patience; /* as at the start */
+    bool is_told;         /* mpirun: that it shall stop */
+    /* Told when training has begun. */
+    void (*begins)(void *context, const pt_progress *now);
     void *context;
 } pt_watch;
 

@@ -14,6 +14,10 @@ import launching
 import tap
 
 
+# What rank 0 writes when training begins.
+BEGUN = "launch 1 step 0 of 9 median-step-us 0          \\n"
+
+
 class StandIn(launching.Case):
     def start(self, script, *options, words=("program",), prefix=()):
         mpirun = self.folder / "mpirun"
@@ -144,9 +148,43 @@ for i in 2 3 4 5 6 7; do sleep 1; printf '{line}' $i > "$PIPETRAIN_PROGRESS"; do
         self.assertLess(time.monotonic() - began, 2)
         self.assertEqual(ended.status, 1, "there is no checkpoint to go on from")
 
+    def test_asked_before_training(self):
+        """mpirun hears of it when training has begun, and once: until then it would end of it."""
+        script = f"""
+echo up >&2; until [ -e {self.folder}/go ]; do sleep 0.05; done
+trap 'echo asked >&2; exit 75' USR1
+printf '{BEGUN}' > "$PIPETRAIN_PROGRESS"
+while :; do sleep 0.1; done"""
+        running = self.start(script)
+        running.wait_for("stderr", "^up")
+        running.process.send_signal(signal.SIGUSR1)
+        running.wait_for("stderr", "has not begun yet.* Ctrl-C .again. ends it now")
+        (self.folder / "go").touch()
+        ended = running.end()
+        self.assertEqual(ended.status, 75, ended)
+        self.assertEqual(ended.err.count("asked"), 1, ended)
+
+    def test_asked_and_never_begun(self):
+        """The limit of the start ends it, and what was committed before is there."""
+        for step, status in ((None, 1), (8, 75)):
+            with self.subTest(step):
+                if step:
+                    self.directory.mkdir(exist_ok=True)
+                    (self.directory / "latest").write_text(f"step-00000{step}\n")
+                running = self.start("echo up >&2; exec sleep 60", "--start-limit=1.5")
+                running.wait_for("stderr", "^up")
+                running.process.send_signal(signal.SIGTERM)
+                ended = running.end()
+                self.assertEqual(ended.status, status, ended)
+                self.assertEqual(len(self.notes.read_text().splitlines()), 1, "started once")
+                self.notes.unlink()
+        self.assertRegex(ended.err[-1], "within --start-limit .*; step 8 is committed; the same")
+
     def test_hangup(self):
         """Stops the run, as a terminal that is closed; not under nohup."""
-        script = "trap 'exit 75' USR1; echo up >&2; for i in 1 2 3 4 5 6; do sleep 0.2; done"
+        script = f"""
+trap 'exit 75' USR1; printf '{BEGUN}' > "$PIPETRAIN_PROGRESS"
+echo up >&2; for i in 1 2 3 4 5 6; do sleep 0.2; done"""
         terminal = ["env", "--default-signal=HUP"]  # these tests may run under nohup themselves
         for prefix, status in ((terminal, 75), (["nohup"], 0)):
             with self.subTest(prefix):

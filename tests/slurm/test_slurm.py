@@ -242,6 +242,43 @@ class Ending(unittest.TestCase):
         self.assertEqual(cluster.processes(folder / "slurm.conf"), {})
 
 
+class Early(unittest.TestCase):
+    """tools/slurm/job without a Slurm: scripts stand in for scontrol and mpirun."""
+
+    def setUp(self):
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.asked = self.folder / "asked"
+        self.stand_in("scontrol", f'echo "$@" >> {self.asked}')
+        for name in ("squeue", "sinfo"):
+            self.stand_in(name, "exit 1")
+
+    def stand_in(self, name, script):
+        path = self.folder / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def end(self, script, ask=False):
+        self.stand_in("mpirun", script)
+        path = f"{self.folder}:{os.environ['PATH']}"
+        command = [TOOLS / "job", "program"]
+        with launch.Run(0, command=["env", f"PATH={path}", "SLURM_JOB_ID=7", *command]) as running:
+            if ask:
+                running.wait_for("stderr", "^up")
+                running.process.send_signal(signal.SIGUSR1)
+            return running.end()
+
+    def test_asked_while_it_starts(self):
+        """The signal ends an mpirun that has no handler yet."""
+        ended = self.end("echo up >&2; exec sleep 60", ask=True)
+        self.assertEqual(ended.status, 128 + signal.SIGUSR1, ended)
+        self.assertEqual(self.asked.read_text(), "requeue 7\n", ended)
+
+    def test_nobody_asked(self):
+        ended = self.end("kill -USR1 $$")
+        self.assertEqual(ended.status, 128 + signal.SIGUSR1, ended)
+        self.assertFalse(self.asked.exists(), ended)
+
+
 class CommandLines(unittest.TestCase):
     """Those that would lose work are refused before Slurm is asked."""
 
