@@ -67,7 +67,7 @@ static const char *const must_fit[] = {"optimizer", "dataset", "batch",
                                        "shuffle",   "seed",    "validation"};
 
 /* Groups of options that say nothing about what is computed, and single ones; `epochs` and `steps`
- * say where the run ends. */
+ * say where the run ends, and what follows from that is note_rates' business. */
 static const char *const silent_groups[] = {"What to do", "Output", "Debugging"};
 static const char *const silent[] = {"data",    "epochs", "steps", "eval-every",
                                      "threads", "p2p",    "clock"};
@@ -90,6 +90,23 @@ static void note(char text[TEXT], const char *name, const json_t *there, const j
              is ? is : "?", was ? was : "?");
     free(was);
     free(is);
+}
+
+/* The one plan of rates that is stretched over the whole run. */
+static void note_rates(char text[TEXT], const json_t *there, const json_t *here)
+{
+    static const char plan[] = "cosine";
+    const json_t *was = json_object_get(there, "total_steps");
+    const json_t *is = json_object_get(here, "total_steps");
+    const json_t *before = json_object_get(json_object_get(there, "settings"), "lr-schedule");
+    const json_t *now = json_object_get(json_object_get(here, "settings"), "lr-schedule");
+    size_t used = strlen(text);
+    if (!was || json_equal(was, is) || !json_equal(before, now) ||
+        strcmp(json_string_value(now), plan) != 0)
+        return;
+    snprintf(text + used, TEXT - used, "%s--lr-schedule %s over %lld steps (it was %lld)",
+             used ? ", " : "", plan, (long long)json_integer_value(is),
+             (long long)json_integer_value(was));
 }
 
 typedef pt_status (*compare)(void *context, const pt_option *row, const json_t *was,
@@ -165,6 +182,7 @@ static pt_status compare_all(const json_t *there, const json_t *here, const pt_r
                        "or more --steps",
                        (long long)step, (long long)run->total_steps);
     PT_TRY(compare_settings(settings, run, note_others, others, err));
+    note_rates(others, there, here);
     if (*others)
         pt_log(PT_LOG_WARNING, "--resume %s: goes on with %s", run->settings->resume, others);
     return PT_OK;

@@ -60,6 +60,7 @@ json_t *pt_manifest_new(const pt_run *run)
     json_object_set_new(m, "tensors", tensors_of(&run->partition->graph));
     json_object_set_new(m, "samples", json_integer((json_int_t)run->epoch_plan.samples));
     json_object_set_new(m, "validation_samples", json_integer((json_int_t)run->held_out));
+    json_object_set_new(m, "total_steps", json_integer((json_int_t)run->total_steps));
     json_object_set_new(m, "ranks", json_integer(run->stages));
     json_object_set_new(m, "cuts", cuts_of(run));
     json_object_set_new(m, "settings", pt_json_settings(run));

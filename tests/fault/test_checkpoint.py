@@ -237,6 +237,22 @@ class Going(Case):
         self.assertIn("--lr 0.01 (it was 0.05)", "\n".join(ended.err))
         self.assertNotIn("epochs", "\n".join(ended.err))
 
+    def test_rates_of_another_length_are_said(self):
+        """The model's plan, cosine, is stretched over the run; others are not."""
+        said = "goes on with --lr-schedule cosine over 24 steps (it was 18)"
+        for plan, words in (("cosine", [said]), ("constant", [])):
+            directory = self.fresh("ck")
+            arguments = [*SYNC, f"--lr-schedule={plan}"]
+            self.train(1, directory, *arguments)
+            self.assertEqual(checkpoints.manifest(directory, 18)["total_steps"], 18)
+            for length, found in (("--epochs=4", words), ("--steps=24", words), ("--steps=18", [])):
+                with self.subTest(plan, length=length):
+                    again = [f"--resume={directory}", *arguments, length]
+                    ended = launch.run(1, self.partition, *again)
+                    self.assertEqual(ended.status, 0, ended)
+                    self.assertEqual([w for w in [said] if w in "\n".join(ended.err)], found)
+                    self.assertEqual(len(ended.err), len(found), ended)
+
     def test_another_run_is_not_written_over(self):
         directory = self.fresh("ck")
         self.train(1, directory, *SYNC)
