@@ -19,7 +19,8 @@ enum {
     /* How long an end after a failure waits for the other ranks to come to their end too. */
     CLOSE_NS = 1000 * 1000 * 1000,
     ANNOUNCE_NS = 20 * 1000 * 1000, /* for all ranks together */
-    LINGER_NS = 50 * 1000 * 1000    /* see pt_world_abort */
+    LINGER_NS = 50 * 1000 * 1000,   /* see pt_world_abort */
+    ANSWER_NS = 1900 * 1000 * 1000  /* see finalize */
 };
 
 /* ---- before MPI_Init --------------------------------------------------------------------------*/
@@ -208,6 +209,20 @@ static bool meet_others(const pt_world *world)
     }
 }
 
+/* At its end MPI_Finalize takes leave of mpirun and waits for the answer, but for 2 s at most (PMIx
+ * 4.2.2). An mpirun that did not run for so long, on a machine with too much to do, then finds two
+ * things at once: that word, and that the process has ended. Where it takes them in the other order
+ * it says "exiting without calling finalize", and a run that was done has failed. So whoever had no
+ * answer stays as long again, and longer, for mpirun to read the one before the other. */
+static void finalize(const pt_world *world)
+{
+    int64_t began = pt_clock_ns();
+    MPI_Finalize();
+    int64_t took = pt_clock_ns() - began;
+    if (world->under_mpirun && took > ANSWER_NS && !world->broken)
+        pt_clock_sleep_ns(2 * took);
+}
+
 /* When the others do not come MPI stays open: MPI_Finalize would wait for them for ever, and the
  * launcher ends the run as soon as this process ends. */
 void pt_world_close(pt_world *world)
@@ -218,7 +233,7 @@ void pt_world_close(pt_world *world)
         for (int p = 0; p < PT_PURPOSES; p++)
             pt_comm_free(world, &world->comms[p]);
         pt_comm_free(world, &world->meeting);
-        MPI_Finalize();
+        finalize(world);
     }
     free(world->requests);
     free(world);
