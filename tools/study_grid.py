@@ -44,6 +44,10 @@ def stages_words(n):
     return f"{n} stage{'s' * (n > 1)}"
 
 
+def in_one_word(name):
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     method: str
@@ -53,8 +57,11 @@ class Run:
 
     @property
     def slug(self):
-        method = re.sub(r"[^a-z0-9]+", "-", self.method.lower()).strip("-")
-        return f"{method}-p{self.stages}-s{self.seed}"
+        return f"{in_one_word(self.method)}-p{self.stages}-s{self.seed}"
+
+    def has(self, words):
+        """Are these whole parts of its name? sync is none of async's."""
+        return f"-{in_one_word(words)}-" in f"-{self.slug}-"
 
     @property
     def words(self):

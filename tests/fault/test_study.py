@@ -247,7 +247,26 @@ class Study(unittest.TestCase):
                 self.assertFalse(self.out.exists())
 
     def test_no_such_run(self):
-        self.assertRegex(self.study("--only=abc").stderr, "no run of the grid has such a name")
+        for word in ("abc", "yn", "s", "p1-s"):
+            said = self.study(f"--only={word}").stderr
+            self.assertRegex(said, "no run of the grid has such a name")
+
+    def test_only(self):
+        """Whole parts of a name, also as the grid writes a method."""
+        late, sync = "async-none-p2-s{}", "sync-p1-s{}"
+        for words, names, seeds in (
+            (["sync"], [sync], (1, 2, 3)),
+            (["async"], [late], (1, 2, 3)),
+            (["async, none"], [late], (1, 2, 3)),
+            (["p1-s2"], [sync], (2,)),
+            (["none", "s3"], [late], (3,)),
+            (["s1"], [sync, late], (1,)),
+        ):
+            with self.subTest(words):
+                done = self.study("--list", *[f"--only={word}" for word in words])
+                listed = [line.split()[-1] for line in done.stdout.splitlines()]
+                wanted = [name.format(seed) for name in names for seed in seeds]
+                self.assertEqual(sorted(listed), sorted(wanted), done)
 
     def test_example_is_a_grid(self):
         text = subprocess.run([sys.executable, "-B", STUDY, "--example"], capture_output=True,
