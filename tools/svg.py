@@ -23,7 +23,8 @@ text { font-family: system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif; font-size:
 .raw { stroke: #2f6fb3; stroke-width: 1; opacity: .28; fill: none }
 .train { stroke: #2f6fb3; stroke-width: 2; stroke-linejoin: round; fill: none }
 .test { stroke: #c2571a; stroke-width: 2; stroke-linejoin: round; fill: none }
-.dot { fill: #c2571a } .track { fill: #f0f2f5 }
+.held-out { stroke: #2d8a57; stroke-width: 2; stroke-dasharray: 6 4; fill: none }
+.test-dot { fill: #c2571a } .held-out-dot { fill: #2d8a57 } .track { fill: #f0f2f5 }
 .F { fill: #2f6fb3 } .B { fill: #b8561b } .U { fill: #7a4fa8 } .wait { fill: #a3abb5 }
 .odd { opacity: .8 } .on-box { fill: #ffffff; font-size: 11px; text-anchor: middle }
 .left { text-anchor: end } .middle { text-anchor: middle }
@@ -37,7 +38,8 @@ text { font-family: system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif; font-size:
 @media (prefers-color-scheme: dark) {
 .page { fill: #0d1117 } .text { fill: #e6edf3 } .muted { fill: #9198a1 }
 .grid { stroke: #272e37 } .axis { stroke: #9198a1 } .epoch { stroke: #4a525c }
-.raw, .train { stroke: #62a6ec } .test { stroke: #f0883e } .dot { fill: #f0883e }
+.raw, .train { stroke: #62a6ec } .test { stroke: #f0883e } .test-dot { fill: #f0883e }
+.held-out { stroke: #57c08a } .held-out-dot { fill: #57c08a }
 .track { fill: #1c2129 } .wait { fill: #656e79 }
 .s0 { color: #62a6ec } .s1 { color: #f0883e } .s2 { color: #57c08a } .s3 { color: #b48ae0 }
 .s4 { color: #ef6f9c } .s5 { color: #b5c457 } .s6 { color: #4fc3d1 } .s7 { color: #d0a070 }

@@ -409,6 +409,29 @@ class Outputs(unittest.TestCase):
                 self.assertEqual(root.tag, "{http://www.w3.org/2000/svg}svg")
                 self.assertGreater(len(list(root.iter())), 20)
 
+    def test_plot_of_validation(self):
+        """Its own curve, dots and name beside those of the test set, and alone."""
+        step = {"type": "step", "epoch": 0, "loss": 2.0, "accuracy": 0.5}
+        held = {"type": "validation", "validation_loss": 1.5, "validation_accuracy": 0.25}
+        test = {"type": "eval", "test_loss": 1.6, "test_accuracy": 0.75}
+        log, picture = self.folder / "held.jsonl", self.folder / "held.svg"
+        for kept, names in (((held,), {"held-out"}), ((held, test), {"held-out", "test"})):
+            with self.subTest(names):
+                records = [{**record, "step": at} for at in (1, 2, 3) for record in (step, *kept)]
+                log.write_text("".join(json.dumps(record) + "\n" for record in records))
+                done = self.plot("loss", log, "-o", picture)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                elements = list(xml.etree.ElementTree.parse(picture).getroot().iter())
+                kinds = [element.get("class") for element in elements]
+                words = [element.text for element in elements if element.text]
+                for kind, name in (("held-out", "validation"), ("test", "test")):
+                    drawn = kind in names
+                    # In two panels and the legend; of three evaluations in both, and there.
+                    self.assertEqual(kinds.count(kind), 3 * drawn)
+                    self.assertEqual(kinds.count(f"{kind}-dot"), 7 * drawn)
+                    self.assertEqual(words.count(name), drawn)
+                self.assertIn("valid. 25%", words)
+
     def test_plot_of_something_else(self):
         for kind, source in (("loss", "timing.csv"), ("timeline", "run.jsonl"), ("loss", "none")):
             with self.subTest(kind, source=source):
