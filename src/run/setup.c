@@ -11,6 +11,7 @@
 #include "pipetrain/run.h"
 #include "progress.h"
 #include "reporter.h"
+#include "settings_outputs.h"
 #include "setup.h"
 #include "watchdog.h"
 
@@ -244,14 +245,27 @@ typedef pt_status (*phase)(pt_run *run, pt_error *err);
 
 /* Up to here a stage can be opened alone, for --check; the rest needs its neighbours. */
 static const phase alone[] = {
-    open_progress,          pt_watchdog_choose,  pt_watchdog_open, cut,
-    pt_run_find_recomputed, pt_run_open_data,    pt_run_plan,      open_backend,
-    compare_backends,       pt_run_choose_links, pt_run_reserve,   pt_run_fit,
-    pt_run_open_blocks,     pt_run_profile};
+    pt_outputs_check,
+    open_progress,
+    pt_watchdog_choose,
+    pt_watchdog_open,
+    cut,
+    pt_run_find_recomputed,
+    pt_run_open_data,
+    pt_run_plan,
+    open_backend,
+    compare_backends,
+    pt_run_choose_links,
+    pt_run_reserve,
+    pt_run_fit,
+    pt_run_open_blocks,
+    pt_run_profile,
+};
 static const phase together[] = {
     pt_checkpoint_find,  pt_checkpoint_share, pt_run_give_weights,        pt_run_count_loaded,
     pt_run_name_missing, pt_checkpoint_open,  pt_checkpoint_number_hosts, open_outputs,
-    join_world,          open_engine};
+    join_world,          open_engine,
+};
 
 static pt_run *new_run(pt_world *world, const pt_config *config, const pt_partition *partition)
 {

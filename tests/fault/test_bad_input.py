@@ -381,6 +381,15 @@ ON_DISK = [
         )
         for option in ("log", "timing", "trace", "summary", "plan-out")
     ),
+    *(
+        Case(f"two outputs in one file: {name}", f"{{}}/small.yaml {words}", expects)
+        for name, words, expects in [
+            ("by name", "--log={}/o.csv --summary={}/o.csv", ["--log {}/o.csv and --summary {}/o"]),
+            ("dots", "--timing=./no-o --trace=no-o", ["--timing ./no-o and --trace no-o are one"]),
+            ("by link", "--trace={}/small.yaml --clock-out={}/linked", ["--clock-out .* --trace"]),
+            ("checked", "--check --plan-out={}/o.csv --schedule-out={}/o.csv", ["--plan-out .*one"]),
+        ]
+    ),
     Case("save to a file", "{}/small.yaml --save={}/program", ["--save {}/program", "directory"]),
     Case("save nowhere", "{}/small.yaml --save=", ["--save", "directory"]),
     Case(
@@ -535,6 +544,7 @@ def write_weights(root):
 def write_files(root):
     (root / "small.yaml").write_text(SMALL)
     (root / "vector.yaml").write_text(VECTOR)
+    (root / "linked").symlink_to("small.yaml")
     (root / "colour.yaml").write_text(COLOUR)
     (root / "empty.yaml").write_text("")
     (root / "bytes.yaml").write_bytes(bytes(range(256)))
@@ -627,6 +637,7 @@ class BadInput(unittest.TestCase):
             [root / "small.yaml"],
             [root / "small.yaml", "--dataset=arrays", f"--data={root}/whole.safetensors"],
             [root / "small.yaml", f"--init={root}/good"],
+            [root / "small.yaml", "--log=/dev/null", "--summary=/dev/null"],
             [
                 root / "small.yaml",
                 f"--infer={root}/x.safetensors",
