@@ -21,6 +21,7 @@
 #include "pipetrain/text.h"
 #include "signals.h"
 #include "state.h"
+#include "tell.h"
 #include "watch.h"
 
 static const double PROBE_LIMIT_S = 10;
@@ -154,17 +155,6 @@ static void keep_of(pt_store_hosts *hosts, int64_t launch)
     hosts->n = kept;
 }
 
-/* "on host 1 (a), 2 (b)"; cut, where there are many. Returns `text`. */
-static const char *describe_hosts(const pt_store_hosts *hosts, char *text, size_t size)
-{
-    size_t used = 0;
-    *text = 0;
-    for (int i = 0; i < hosts->n && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s %lld (%s)", i > 0 ? "," : " on host",
-                                 (long long)hosts->list[i].number, hosts->list[i].name);
-    return text;
-}
-
 static void write_state(const launcher *l, const char *what)
 {
     pt_error why = {PT_OK, ""};
@@ -178,16 +168,13 @@ static void note_training(void *context, const pt_progress *now)
     launcher *l = context;
     pt_state *s = &l->state;
     pt_error why = {PT_OK, ""};
-    char hosts[256];
     pt_store_clear_hosts(&s->hosts);
     if (pt_store_read_hosts(l->options->checkpoint, &s->hosts, &why) != PT_OK)
         pt_log(PT_LOG_WARNING, "launcher: %s", why.text);
     keep_of(&s->hosts, now->launch);
     s->launch = now->launch;
     write_state(l, "the launch that trains");
-    pt_log(PT_LOG_INFO, "launcher: launch %lld trains from step %lld of %lld%s",
-           (long long)now->launch, (long long)now->step, (long long)now->total,
-           describe_hosts(&s->hosts, hosts, sizeof hosts));
+    pt_tell_training(now, &s->hosts);
 }
 
 static pt_status start(launcher *l, pt_error *err)
@@ -237,37 +224,6 @@ static pt_status launch(launcher *l, pt_ending *ret_ending, pt_error *err)
 /* ---- from launch to launch --------------------------------------------------------------------
  */
 
-static void tell(const launcher *l, const pt_ending *ending, const pt_verdict *v)
-{
-    char how[256], step[64] = "no step is committed";
-    const pt_launch_options *o = l->options;
-    if (ending->step >= 0)
-        snprintf(step, sizeof step, "step %lld is committed", (long long)ending->step);
-    pt_policy_describe(ending, how, sizeof how);
-    long long launches = (long long)pt_store_launches(o->checkpoint);
-    if (v->restart)
-        pt_log(PT_LOG_WARNING,
-               "launcher: launch %lld %s; %s; restart %lld of %lld without a new one, %s%.0f s",
-               launches, how, step, (long long)v->record.failures, (long long)o->restarts,
-               v->delay_s > 0 ? "in " : "after ", v->delay_s);
-    else if (v->gave_up)
-        pt_log(PT_LOG_ERROR,
-               "launcher: launch %lld %s; %s; %lld restarts without a new one are used up "
-               "(--restarts): gives up",
-               launches, how, step, (long long)o->restarts);
-    else if (v->code == PT_EXIT_STOPPED && ending->code != PT_EXIT_STOPPED)
-        pt_log(
-            PT_LOG_WARNING,
-            "launcher: launch %lld %s before it could stop with a checkpoint; %s; the same command "
-            "line goes on from there",
-            launches, how, step);
-    else if (v->code == PT_EXIT_STOPPED)
-        pt_log(PT_LOG_INFO, "launcher: stopped; %s; the same command line goes on from there",
-               step);
-    else if (ending->wish != PT_WISH_GO_ON && v->code != PT_EXIT_DONE)
-        pt_log(PT_LOG_INFO, "launcher: ended; %s", step);
-}
-
 static pt_status repeat(launcher *l, int *ret_code, pt_error *err)
 {
     const pt_policy policy = {.restarts = l->options->restarts,
@@ -277,7 +233,7 @@ static pt_status repeat(launcher *l, int *ret_code, pt_error *err)
         pt_ending ending;
         PT_TRY(launch(l, &ending, err));
         pt_verdict verdict = pt_policy_judge(&policy, &l->state.record, &ending);
-        tell(l, &ending, &verdict);
+        pt_tell_end(l->options, &ending, &verdict);
         l->state.record = verdict.record;
         *ret_code = verdict.code;
         if (!verdict.restart)
