@@ -24,12 +24,25 @@ static const char CSV_HEAD[] =
     "bwd_us,update_start_us,update_us,recv_act_wait_us,recv_grad_wait_us,send_wait_us,"
     "weight_start_us,weight_us\n";
 
+static const char TRACE_TAIL[] = "\n]}\n";
+
 static pt_status open_file(const char *option, const char *path, FILE **ret_file, pt_error *err)
 {
     *ret_file = path ? fopen(path, "w") : NULL;
     if (path && !*ret_file)
         return pt_fail(err, PT_EINPUT, "%s: cannot write %s: %s", option, path, strerror(errno));
     return PT_OK;
+}
+
+/* The file is whole whenever the run is interrupted: what comes next is written over the tail. Not
+ * where that cannot be done, as in a pipe. */
+static void end_for_now(FILE *trace)
+{
+    off_t at = ftello(trace);
+    if (at < 0)
+        return;
+    fputs(TRACE_TAIL, trace);
+    fseeko(trace, at, SEEK_SET); /* flushes */
 }
 
 static pt_status open_files(pt_timeline *t, pt_error *err)
@@ -47,6 +60,7 @@ static pt_status open_files(pt_timeline *t, pt_error *err)
                 "%s\n{\"name\": \"process_name\", \"ph\": \"M\", \"pid\": %d, \"args\": {\"name\": "
                 "\"stage %d\"}}",
                 i ? "," : "", i, i);
+    end_for_now(t->trace);
     return PT_OK;
 }
 
@@ -166,6 +180,8 @@ pt_status pt_timeline_add(pt_timeline *t, pt_error *err)
                            t->counts, t->all, err));
     for (int r = 0; r < t->run->stages && t->run->rank == 0; r++)
         write_rank(t, r, t->all + (size_t)r * (size_t)n, n);
+    if (t->trace)
+        end_for_now(t->trace);
     return PT_OK;
 }
 
@@ -184,7 +200,7 @@ pt_status pt_timeline_end(pt_timeline *t, pt_error *err)
 {
     const pt_settings *s = t->run->settings;
     if (t->trace)
-        fputs("\n]}\n", t->trace);
+        fputs(TRACE_TAIL, t->trace);
     pt_status csv = end_file(&t->csv, "--timing", s->timing, err);
     pt_status trace = end_file(&t->trace, "--trace", s->trace, err);
     return csv != PT_OK ? csv : trace;

@@ -8,8 +8,10 @@ an independent simulation of the schedule, and with what the clock allows.
 import collections
 import csv
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -237,6 +239,31 @@ class Outputs(unittest.TestCase):
                 self.assertAlmostEqual(events[key][0], start, delta=ROUNDING_US)
                 end = start + float(row[f"{column}_us"])
                 self.assertAlmostEqual(events[key][1], end, delta=ROUNDING_US)
+
+    def test_trace_of_an_interrupted_run(self):
+        """It is whole, with the epochs that were."""
+        partition = small_model.write(pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())))
+        path = self.folder / "cut.json"
+        for ranks in (1, 2):
+            with self.subTest(ranks=ranks):
+                arguments = ["--epochs=1000000", "--log-every=1", f"--trace={path}"]
+                with launch.Run(ranks, partition, *arguments) as running:
+                    running.wait_for("stdout", rf"^step {3 * small_model.TRAIN_SAMPLES // 16 + 4}/")
+                    running.process.send_signal(signal.SIGTERM)
+                    self.assertNotEqual(running.end().status, 0)
+                events = json.loads(path.read_text())["traceEvents"]
+                epochs = [e["args"]["epoch"] for e in events if e["ph"] == "X"]
+                self.assertEqual(sorted(set(epochs)), list(range(max(epochs) + 1)))
+                self.assertGreaterEqual(max(epochs), 2)
+
+    def test_trace_in_a_pipe(self):
+        partition = small_model.write(pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())))
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        with launch.Run(1, partition, "--epochs=3", f"--trace={pipe}") as running:
+            events = json.loads(pipe.read_text())["traceEvents"]
+            self.assertEqual(running.end().status, 0)
+        self.assertEqual({e["args"]["epoch"] for e in events if e["ph"] == "X"}, {0, 1, 2})
 
     def test_trace_names_the_stages(self):
         names = {e["pid"]: e["args"]["name"] for e in self.trace if e["name"] == "process_name"}
