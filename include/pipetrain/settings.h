@@ -97,6 +97,11 @@ pt_status pt_config_settle_checkpoint(pt_settings *settings, pt_error *err);
 /* A limit of --stall, or of the variable in its place: `text` is seconds, "auto" (0) or "off" (-1).
  * PT_EINPUT: it is none of these; the message begins with `name`. */
 pt_status pt_config_stall(const char *name, const char *text, double *ret_seconds, pt_error *err);
+/* The one that counts: the option, else the environment, else off. */
+pt_status pt_config_find_stall(const pt_settings *settings, double *ret_seconds, pt_error *err);
+/* How long a rank may stand, by such a limit that is not off, and the median time of its steps (0:
+ * none has ended yet, and it may take longer). */
+int64_t pt_config_stall_ns(double seconds, int64_t median_ns);
 
 /* The learning-rate schedule of a run whose epochs have this many steps. */
 pt_status pt_config_lr(const pt_config *config, int64_t steps_per_epoch, int64_t total_steps,

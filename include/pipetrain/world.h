@@ -43,6 +43,8 @@ _Noreturn void pt_world_abort(pt_world *world, int exit_code);
 /* Has another rank called pt_world_abort? It has said why. */
 bool pt_world_is_aborting(const pt_world *world);
 
+/* Before pt_world_open: this process's rank, as far as its launcher tells; -1: none does. */
+int pt_world_likely_rank(void);
 /* Before pt_world_open: is this the process that should speak about a bad command line? */
 bool pt_world_is_first_process(void);
 /* Before pt_world_open: this process's number on its host, as far as its launcher tells; else 0. */

@@ -20,6 +20,14 @@ void pt_app_ignore_halt(void);
 /* Another thread has told that this rank stalls: ends the process a moment later, when the others
  * have told it of themselves. They cannot be asked, and mpirun ends whoever is left. */
 void pt_app_stalled(void);
+/* --stall where MPI itself waits for all ranks: where that takes longer than a first step may, and
+ * longer than 10 s, a thread says so (`where`: "is …", static text) and ends this process. What a
+ * partition file says of --stall is not known while MPI starts. NULL, which is fine: nobody asked,
+ * or no thread is to be had. */
+typedef struct pt_app_guard pt_app_guard;
+pt_app_guard *pt_app_guard_begin(const pt_settings *settings, const char *where);
+void pt_app_guard_end(pt_app_guard *guard);
+
 /* The reason has been told. The ranks that are gone make mpirun end this one too, and where closing
  * takes longer than SIGALRM waits, "interrupted" would be a second reason. */
 void pt_app_has_spoken(void);

@@ -68,13 +68,33 @@ static pt_status start(pt_world *world, pt_config *config, const char *path, pt_
     return status;
 }
 
+/* Rank 0 may have had to wait for --upload, for as long as that took; behind its word, nobody has.
+ */
+static void close_world(pt_world *world, const pt_settings *settings, pt_status status)
+{
+    char word = 0;
+    pt_error ignored = {PT_OK, ""};
+    pt_app_guard *guard = NULL;
+    if (status == PT_OK || status == PT_ESTOPPED)
+        (void)pt_world_broadcast(world, PT_FOR_STATUS, /*root=*/0, &word, sizeof word, &ignored);
+    guard = pt_app_guard_begin(settings, "is in MPI_Finalize, where all ranks meet");
+    pt_world_close(world);
+    pt_app_guard_end(guard);
+}
+
 /* With MPI: every rank, in the same way. */
 static pt_status with_world(int argc, char **argv, pt_config *config, const char *path,
                             pt_error *err)
 {
     pt_world *world = NULL;
     pt_backend_choose_device(config->settings.backend, pt_world_likely_local_rank());
+    int likely = pt_world_likely_rank();
+    pt_log_init(PT_LOG_INFO, likely);
+    pt_app_guard *guard =
+        pt_app_guard_begin(&config->settings, "is in MPI_Init, where all ranks meet");
     pt_status opened = pt_world_open(&argc, &argv, &world, err);
+    pt_app_guard_end(guard);
+    pt_log_init(PT_LOG_INFO, /*rank=*/-1);
     if (opened != PT_OK && pt_world_is_first_process())
         pt_log(PT_LOG_ERROR, "%s", err->text);
     PT_TRY(opened);
@@ -89,7 +109,7 @@ static pt_status with_world(int argc, char **argv, pt_config *config, const char
         pt_log(status == PT_ESTOPPED ? PT_LOG_INFO : PT_LOG_ERROR, "%s", err->text);
         pt_app_has_spoken();
     }
-    pt_world_close(world);
+    close_world(world, &config->settings, status);
     return status;
 }
 

@@ -1,6 +1,5 @@
 /* What can be known of a launcher before MPI runs: environment variables that it sets. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "pipetrain/world.h"
 
@@ -13,12 +12,17 @@ static const char *first_of(const char *const *names)
     return NULL;
 }
 
-bool pt_world_is_first_process(void)
+int pt_world_likely_rank(void)
 {
     static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK",
                                         "SLURM_PROCID", NULL};
     const char *rank = first_of(names);
-    return !rank || strcmp(rank, "0") == 0;
+    return rank ? atoi(rank) : -1;
+}
+
+bool pt_world_is_first_process(void)
+{
+    return pt_world_likely_rank() <= 0;
 }
 
 int pt_world_likely_local_rank(void)

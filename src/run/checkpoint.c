@@ -217,6 +217,8 @@ pt_status pt_checkpoint_finish_upload(pt_checkpoint *c, pt_error *err)
     int64_t start = pt_clock_ns();
     bool said = false;
     while (!pt_upload_between(c->upload)) {
+        /* A command may take its time, and that is no stall. */
+        pt_mark_place(&c->run->mark, "at the command of --upload", /*step=*/0, /*peer=*/-1);
         PT_TRY(pt_reporter_between(c->run->reporter, err));
         pt_clock_sleep_ns(PT_CHECKPOINT_PAUSE_NS);
         if (said || pt_clock_ns() - start < WORD_NS)

@@ -7,6 +7,13 @@
 
 static const double LEAST_S = 0.1, MOST_S = 1e9;
 
+/* Of auto. */
+static const double AUTO_S = 5, AUTO_STEPS = 10;
+/* Before the first step has ended: ranks meet, data is loaded, stages are measured. */
+static const double START_FACTOR = 10, START_S = 60;
+
+static const char VARIABLE[] = "PIPETRAIN_STALL";
+
 pt_status pt_config_stall(const char *name, const char *text, double *ret_seconds, pt_error *err)
 {
     static const struct {
@@ -27,4 +34,22 @@ pt_status pt_config_stall(const char *name, const char *text, double *ret_second
                        text);
     *ret_seconds = seconds;
     return PT_OK;
+}
+
+pt_status pt_config_find_stall(const pt_settings *settings, double *ret_seconds, pt_error *err)
+{
+    const char *set = getenv(VARIABLE);
+    if (settings->stall)
+        return pt_config_stall("--stall", settings->stall, ret_seconds, err);
+    return pt_config_stall(VARIABLE, set && *set ? set : "off", ret_seconds, err);
+}
+
+int64_t pt_config_stall_ns(double seconds, int64_t median_ns)
+{
+    double s = seconds > 0 ? seconds : AUTO_S;
+    if (seconds == 0 && AUTO_STEPS * (double)median_ns / 1e9 > s)
+        s = AUTO_STEPS * (double)median_ns / 1e9;
+    if (median_ns == 0 && s < START_S)
+        s = START_FACTOR * s < START_S ? START_FACTOR * s : START_S;
+    return (int64_t)(s * 1e9);
 }

@@ -18,10 +18,6 @@ pt_status pt_watchdog_choose(pt_run *run, pt_error *err);
 pt_status pt_watchdog_open(pt_run *run, pt_error *err);
 void pt_watchdog_close(pt_watchdog *watchdog); /* NULL is fine */
 
-/* How long a rank may stand, by `limit_s` (0: auto) and the median time of its steps (0: none has
- * ended yet, and it may take longer). */
-int64_t pt_watchdog_limit_ns(double limit_s, int64_t median_ns);
-
 /* A look at a rank: what it is at, and as pt_world_awaited and pt_world_put_off say. */
 typedef struct pt_seen {
     pt_marked marked;

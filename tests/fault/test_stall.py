@@ -102,6 +102,29 @@ class Stopped(Case):
         self.assertEqual(stalled(ended), {}, ended)
 
 
+class Meeting(Case):
+    """Where MPI itself waits for all ranks; both wait for ten seconds, side by side."""
+
+    def assert_said(self, running, where):
+        ended = running.end()
+        self.assertEqual(ended.status, 1, ended)
+        said = [line for line in ended.err if "stalled" in line]
+        pattern = r"^rank 0: error: stalled for 1\d\.\d s, host \S+: is in (\w+), where all ranks meet"
+        self.assertEqual([re.match(pattern, line)[1] for line in said], [where], ended)
+
+    def test_start_and_end(self):
+        words = [launch.program.PROGRAM, small_model.write(self.folder), f"--stall={LIMIT_S}"]
+        one = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", 1, *words]
+        alone = launch.Run(2, command=[*one, ":", "-np", 1, "sleep", 60])
+        keeps = [f"--checkpoint={self.folder}/ck", "--every=1000", '--upload=sleep 2; : "$1"']
+        with alone, launch.Run(2, *words[1:], *keeps) as done:
+            pids = done.rank_pids()
+            done.wait_for("stdout", "^done: ")
+            os.kill(pids[1], signal.SIGSTOP)
+            self.assert_said(alone, "MPI_Init")
+            self.assert_said(done, "MPI_Finalize")
+
+
 class Slow(Case):
     def test_a_long_layer_is_no_wait(self):
         """One rank computes, and the others wait for it."""

@@ -52,7 +52,7 @@ static void auto_follows_the_steps(void **state)
         {90, 0, 90 * S},      /* … or what was stated */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        assert_int_equal(pt_watchdog_limit_ns(cases[i].limit_s, cases[i].median_ns),
+        assert_int_equal(pt_config_stall_ns(cases[i].limit_s, cases[i].median_ns),
                          cases[i].expected);
 }
 
