@@ -211,9 +211,10 @@ static pt_status launch(launcher *l, pt_ending *ret_ending, pt_error *err)
             .context = l};
         PT_TRY(start(l, err));
         pt_watch_job(&watch, &l->state.mpirun, &ending);
+        PT_TRY(clear_launch(l, err));
         l->state.launch = 0;
         pt_store_clear_hosts(&l->state.hosts);
-        PT_TRY(clear_launch(l, err));
+        write_state(l, "that the launch is over");
     }
     ending.wish = l->wish;
     ending.step = committed_step(o);

@@ -127,8 +127,8 @@ void pt_launch_options_help(FILE *out)
         "which\nended with an error. It does not restart one that is done, was refused (exit code "
         "2) or was\nstopped. It may itself be killed: the same line again ends what is left of the "
         "run and goes on.\n\n"
-        "Ctrl-C, SIGTERM or SIGUSR1: checkpoint, then stop (exit code 75; the same line goes on). "
-        "A run\nthat is still starting does so once it trains. Ctrl-C again: end now (130).\n\n"
+        "Ctrl-C, SIGTERM or SIGUSR1: checkpoint, then stop (exit code 75; the same line goes on); "
+        "at once\nwhere training has not begun. Ctrl-C again: end now (130).\n\n"
         "Examples\n"
         "  pipetrain-launch -- -np 2 ./pipetrain --checkpoint ck --resume ck --every 100\n"
         "  pipetrain-launch --hosts a:4,b:4 --min 4 -- ./pipetrain --checkpoint ck --resume ck\n\n",

@@ -4,13 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool is_final(const pt_ending *ending)
+static bool is_final(int code)
 {
     static const int codes[] = {PT_EXIT_DONE, PT_EXIT_USAGE, PT_EXIT_STOPPED};
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-        if (ending->code == codes[i])
+        if (code == codes[i])
             return true;
-    return ending->code == PT_EXIT_INTERRUPTED && ending->wish != PT_WISH_GO_ON;
+    return false;
 }
 
 static double backoff(const pt_policy *policy, int64_t failures)
@@ -31,11 +31,13 @@ pt_verdict pt_policy_judge(const pt_policy *policy, const pt_record *record,
 {
     if (ending->wish == PT_WISH_END_NOW)
         return end_with(PT_EXIT_INTERRUPTED, record);
-    if (ending->cause == PT_CAUSE_ENDED && is_final(ending))
+    if (ending->cause == PT_CAUSE_ENDED && is_final(ending->code))
         return end_with(ending->code, record);
-    /* It did not stop as it was asked to, but what was committed before is there. */
+    /* It did not stop as it was asked to, but what was committed before is there, or there was
+     * nothing to commit. */
+    bool lost = ending->step < 0 && ending->has_begun;
     if (ending->wish == PT_WISH_STOP)
-        return end_with(ending->step >= 0 ? PT_EXIT_STOPPED : PT_EXIT_FAILED, record);
+        return end_with(lost ? PT_EXIT_FAILED : PT_EXIT_STOPPED, record);
     bool progressed = ending->step > record->step;
     pt_record after = {.step = progressed ? ending->step : record->step,
                        .failures = progressed ? 1 : record->failures + 1};
@@ -54,6 +56,7 @@ const char *pt_policy_describe(const pt_ending *ending, char *text, int size)
         [PT_CAUSE_STALLED] = "made no progress and was ended",
         [PT_CAUSE_SUSPENDED] = "was ended, because its mpirun had been stopped",
         [PT_CAUSE_SLOW_START] = "had not done a step within --start-limit and was ended",
+        [PT_CAUSE_NOT_BEGUN] = "was ended before it trained",
         [PT_CAUSE_TOO_FEW_HOSTS] = "was not started: too few hosts can be reached",
     };
     if (ending->cause != PT_CAUSE_ENDED)

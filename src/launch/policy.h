@@ -16,13 +16,15 @@ typedef enum pt_cause {
     PT_CAUSE_STALLED,      /* no step for longer than the limit: the launcher ended it */
     PT_CAUSE_SUSPENDED,    /* mpirun itself was stopped (SIGSTOP) for as long */
     PT_CAUSE_SLOW_START,   /* no step was done when --start-limit was over */
+    PT_CAUSE_NOT_BEGUN,    /* the user wants it to stop, and it does not train yet */
     PT_CAUSE_TOO_FEW_HOSTS /* nothing was started: fewer slots can be reached than --min */
 } pt_cause;
 
 typedef struct pt_ending {
     pt_cause cause;
-    int code;     /* PT_CAUSE_ENDED: mpirun's exit code; 128 + n when signal n ended it */
-    int64_t step; /* the newest committed step by now; -1: there is none */
+    int code;       /* PT_CAUSE_ENDED: mpirun's exit code; 128 + n when signal n ended it */
+    int64_t step;   /* the newest committed step by now; -1: there is none */
+    bool has_begun; /* it trained, as far as the launcher saw */
     pt_wish wish;
 } pt_ending;
 
@@ -45,14 +47,15 @@ typedef struct pt_verdict {
     pt_record record;
 } pt_verdict;
 
-/* Exit codes 0, 2 and 75 of the program are final, and so is 130 where the launcher has had a
- * signal of its own. Else 130 is no user's wish: a host that shuts down, or an out-of-memory
- * daemon, has sent SIGTERM to a rank. Every other end is a failure, too. The first one behind a new
- * step is followed by a restart at once, later ones wait 1, 2, 4 … seconds. */
+/* Exit codes 0, 2 and 75 of the program are final. Every other end is a failure, also 130: whoever
+ * wants a run to end tells the launcher, and a rank that gets SIGTERM is one of a host that shuts
+ * down, say. The first failure behind a new step is followed by a restart at once, later ones wait
+ * 1, 2, 4 … seconds. */
 pt_verdict pt_policy_judge(const pt_policy *policy, const pt_record *record,
                            const pt_ending *ending);
 
-/* "was killed by signal 9", "ended with exit code 1" …; returns `text`, cut to `size` bytes. */
+/* "was ended by signal 9 (Killed)", "ended with exit code 1" …; returns `text`, cut to `size`
+ * bytes. */
 const char *pt_policy_describe(const pt_ending *ending, char *text, int size);
 
 #endif

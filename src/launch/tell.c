@@ -41,6 +41,9 @@ void pt_tell_end(const pt_launch_options *o, const pt_ending *ending, const pt_v
                "launcher: launch %lld %s; %s; %lld restarts without a new one are used up "
                "(--restarts): gives up",
                launches, how, step, (long long)o->restarts);
+    else if (v->code == PT_EXIT_STOPPED && !ending->has_begun)
+        pt_log(PT_LOG_INFO,
+               "launcher: stopped before it trained; %s; the same command line goes on", step);
     else if (v->code == PT_EXIT_STOPPED && ending->code != PT_EXIT_STOPPED)
         pt_log(
             PT_LOG_WARNING,

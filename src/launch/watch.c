@@ -1,7 +1,7 @@
 /* The loop. Ctrl-C once, SIGTERM, SIGHUP and SIGUSR1 mean: checkpoint and stop, which is what ranks
- * do at SIGUSR1, and mpirun passes that on. But it ends an mpirun, or a rank, that is still
- * starting and has no handler yet, and so it is held back until the progress file shows that all
- * ranks train. Ctrl-C again means: end now. */
+ * do at SIGUSR1, and mpirun passes that on. Before they train there is nothing to keep, and an
+ * mpirun or a rank that is still starting may have no handler: then the run is ended. Ctrl-C again
+ * means: end now. */
 #include "watch.h"
 
 #include <signal.h>
@@ -22,9 +22,7 @@ static const char *what_follows(const pt_watch *w)
 {
     return w->patience.has_begun
                ? "training stops at the next step, with a checkpoint; Ctrl-C (again) ends it now"
-               : "training has not begun yet; when it has, it stops with a checkpoint; Ctrl-C "
-                 "(again) "
-                 "ends it now";
+               : "training has not begun: the run is ended";
 }
 
 /* follows: what becomes of the job, if there is one. */
@@ -34,20 +32,10 @@ static void heed(const pt_watch *w, int number, const char *follows)
     if (number == SIGCHLD || (again && number != SIGINT))
         return;
     *w->wish = again ? PT_WISH_END_NOW : PT_WISH_STOP;
-    if (again) {
+    if (again)
         pt_log(PT_LOG_INFO, "launcher: ends now");
-        return;
-    }
-    pt_log(PT_LOG_INFO, "launcher: %s: %s", strsignal(number), follows);
-}
-
-/* Once, as soon as the ranks can take it. */
-static void pass_on(pt_watch *w, const pt_process *mpirun)
-{
-    if (*w->wish != PT_WISH_STOP || w->is_told || !w->patience.has_begun)
-        return;
-    kill((pid_t)mpirun->pid, SIGUSR1);
-    w->is_told = true;
+    else
+        pt_log(PT_LOG_INFO, "launcher: %s: %s", strsignal(number), follows);
 }
 
 /* Has it ended? Also notes when it is stopped and goes on. */
@@ -74,6 +62,19 @@ static void look(pt_watch *w)
         w->begins(w->context, &now);
 }
 
+/* A signal has come. True: the job must be ended. */
+static bool obey(pt_watch *w, int number, const pt_process *mpirun, pt_ending *ending)
+{
+    pt_wish before = *w->wish;
+    look(w); /* it may have begun since */
+    heed(w, number, what_follows(w));
+    if (before == PT_WISH_GO_ON && *w->wish == PT_WISH_STOP && w->patience.has_begun)
+        kill((pid_t)mpirun->pid, SIGUSR1);
+    else if (*w->wish == PT_WISH_STOP && !w->patience.has_begun)
+        ending->cause = PT_CAUSE_NOT_BEGUN;
+    return *w->wish == PT_WISH_END_NOW || ending->cause == PT_CAUSE_NOT_BEGUN;
+}
+
 /* Those that have come already. */
 static void heed_the_rest(const pt_watch *w)
 {
@@ -87,11 +88,8 @@ void pt_watch_job(pt_watch *w, const pt_process *mpirun, pt_ending *ret_ending)
     pt_patience_start(&w->patience, pt_clock_ns());
     for (int64_t next = w->patience.started_ns; !has_ended(w, mpirun, &ending.code);) {
         int number = pt_signals_take(w->signals, next - pt_clock_ns());
-        if (number)
-            heed(w, number, what_follows(w));
-        if (*w->wish == PT_WISH_END_NOW)
+        if (number && obey(w, number, mpirun, &ending))
             break;
-        pass_on(w, mpirun);
         if (pt_clock_ns() < next)
             continue;
         next = pt_clock_ns() + LOOK_NS;
@@ -100,6 +98,8 @@ void pt_watch_job(pt_watch *w, const pt_process *mpirun, pt_ending *ret_ending)
             break;
     }
     heed_the_rest(w);
+    look(w);
+    ending.has_begun = w->patience.has_begun;
     ending.wish = *w->wish;
     *ret_ending = ending;
 }

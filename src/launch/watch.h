@@ -10,7 +10,6 @@ typedef struct pt_watch {
     const char *progress; /* the file */
     pt_wish *wish;        /* what signals make of it */
     pt_patience patience; /* as at the start */
-    bool is_told;         /* mpirun: that it shall stop */
     /* Told when training has begun. */
     void (*begins)(void *context, const pt_progress *now);
     void *context;

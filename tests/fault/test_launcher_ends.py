@@ -79,8 +79,10 @@ mkdir -p {self.directory}; echo step-00000$n > {self.directory}/latest; exit 1""
         self.assertEqual(len(self.lines), 2, "started, and restarted")
         self.assertIn("interrupted by a signal to a rank or to mpirun", "\n".join(ended.err))
         self.notes.unlink()
+        self.directory.mkdir(exist_ok=True)
+        (self.directory / "latest").write_text("step-000008\n")
         ended = self.run_to_end("trap '' USR1; kill -TERM $PPID; exit 130", "--restarts=1")
-        self.assertEqual(ended.status, 130, ended)
+        self.assertEqual(ended.status, 75, ended)
         self.assertEqual(len(self.lines), 1, "the signal was for all")
 
     def test_no_mpirun(self):
@@ -129,7 +131,9 @@ for i in 2 3 4 5 6 7; do sleep 1; printf '{line}' $i > "$PIPETRAIN_PROGRESS"; do
 
     def test_what_ignores_signals_is_ended(self):
         """Ctrl-C twice, with an mpirun that has a child of its own and listens to nothing."""
-        script = "trap '' TERM INT USR1; sleep 60 & echo up >&2; while :; do wait; done"
+        script = f"""
+trap '' TERM INT USR1; printf '{BEGUN}' > "$PIPETRAIN_PROGRESS"; sleep 60 & echo up >&2
+while :; do wait; done"""
         running = self.start(script)
         running.wait_for("stderr", "^up")
         running.process.send_signal(signal.SIGINT)
@@ -146,39 +150,48 @@ for i in 2 3 4 5 6 7; do sleep 1; printf '{line}' $i > "$PIPETRAIN_PROGRESS"; do
         began = time.monotonic()
         ended = running.end()
         self.assertLess(time.monotonic() - began, 2)
-        self.assertEqual(ended.status, 1, "there is no checkpoint to go on from")
+        self.assertEqual(ended.status, 75, "nothing was trained, and nothing is lost")
 
     def test_asked_before_training(self):
-        """mpirun hears of it when training has begun, and once: until then it would end of it."""
-        script = f"""
-echo up >&2; until [ -e {self.folder}/go ]; do sleep 0.05; done
-trap 'echo asked >&2; exit 75' USR1
-printf '{BEGUN}' > "$PIPETRAIN_PROGRESS"
-while :; do sleep 0.1; done"""
-        running = self.start(script)
-        running.wait_for("stderr", "^up")
-        running.process.send_signal(signal.SIGUSR1)
-        running.wait_for("stderr", "has not begun yet.* Ctrl-C .again. ends it now")
-        (self.folder / "go").touch()
-        ended = running.end()
-        self.assertEqual(ended.status, 75, ended)
-        self.assertEqual(ended.err.count("asked"), 1, ended)
-
-    def test_asked_and_never_begun(self):
-        """The limit of the start ends it, and what was committed before is there."""
-        for step, status in ((None, 1), (8, 75)):
+        """It is ended, whatever it is at, and what was committed before is there."""
+        for step in (None, 8):
             with self.subTest(step):
                 if step:
                     self.directory.mkdir(exist_ok=True)
                     (self.directory / "latest").write_text(f"step-00000{step}\n")
-                running = self.start("echo up >&2; exec sleep 60", "--start-limit=1.5")
+                running = self.start("trap '' USR1; echo up >&2; sleep 60")
                 running.wait_for("stderr", "^up")
                 running.process.send_signal(signal.SIGTERM)
                 ended = running.end()
-                self.assertEqual(ended.status, status, ended)
+                self.assertEqual(ended.status, 75, ended)
+                self.assertEqual(running.processes(), {}, ended)
+                said = f"step {step} is" if step else "no step is"
+                self.assertRegex(ended.err[-1], f"stopped before it trained; {said} committed; the")
                 self.assertEqual(len(self.notes.read_text().splitlines()), 1, "started once")
                 self.notes.unlink()
-        self.assertRegex(ended.err[-1], "within --start-limit .*; step 8 is committed; the same")
+
+    def test_state_between_launches(self):
+        """No launch trains while one is waited for."""
+        directory = self.directory
+        directory.mkdir()
+        script = f"""
+echo 1 > {directory}/launch
+echo '[{{"number": 1, "name": "a", "first_launch": 1, "last_launch": 1}}]' > {directory}/hosts.json
+printf '{BEGUN}' > "$PIPETRAIN_PROGRESS"; sleep 0.5; exit 1"""
+        running = self.start(script, "--restarts=3", "--backoff-max=60")
+        running.wait_for("stderr", "trains from step 0 of 9 on host 1 .a.")
+        self.assertEqual(self.state()["hosts"], [{"number": 1, "name": "a"}])
+        running.wait_for("stderr", "restart 3 of 3")
+        self.assertEqual((self.state()["launch"], self.state()["hosts"]), (0, []))
+        running.process.send_signal(signal.SIGTERM)
+        self.assertEqual(running.end().status, 1)
+
+    def test_latest_names_nothing(self):
+        self.directory.mkdir()
+        (self.directory / "latest").write_text("nothing\n")
+        ended = self.run_to_end("exit 1", "--restarts=0")
+        self.assertEqual(ended.status, 1, ended)
+        self.assertIn("no step is committed", ended.err[-1])
 
     def test_hangup(self):
         """Stops the run, as a terminal that is closed; not under nohup."""

@@ -89,7 +89,7 @@ static void test_long_backoff(void **state)
 static void test_wishes(void **state)
 {
     (void)state;
-    pt_ending ending = {.code = 138, .step = 8, .wish = PT_WISH_STOP};
+    pt_ending ending = {.code = 138, .step = 8, .has_begun = true, .wish = PT_WISH_STOP};
     assert_false(judge(0, 8, ending).restart);
     assert_int_equal(judge(0, 8, ending).code, 75);
     ending.step = -1;
@@ -102,7 +102,8 @@ static void test_wishes(void **state)
     assert_int_equal(judge(0, 8, ending).code, 130);
 }
 
-/* A rank that was sent SIGTERM is no wish, unless the launcher was told something, too. */
+/* A rank that was sent SIGTERM is no wish, unless the launcher was told something, too; and then it
+ * is what the launcher was told. */
 static void test_interrupted(void **state)
 {
     pt_ending ending = {.code = 130, .step = 8};
@@ -114,7 +115,13 @@ static void test_interrupted(void **state)
     ending.wish = PT_WISH_STOP;
     v = judge(0, 8, ending);
     assert_false(v.restart);
-    assert_int_equal(v.code, 130);
+    assert_int_equal(v.code, 75);
+    ending.step = -1;
+    assert_int_equal(judge(0, -1, ending).code, 75); /* nothing was trained … */
+    ending.has_begun = true;
+    assert_int_equal(judge(0, -1, ending).code, 1); /* … and here it was, and is lost */
+    ending.wish = PT_WISH_END_NOW;
+    assert_int_equal(judge(0, 8, ending).code, 130);
 }
 
 static void test_descriptions(void **state)
