@@ -80,7 +80,7 @@ pt_status pt_store_remove(const char *dir, int64_t step, pt_error *err);
  * behind. */
 pt_status pt_store_open(const char *dir, int64_t step, int64_t best, int64_t *ret_launch,
                         pt_error *err);
-/* How many there were; 0: none, or the file cannot be read. */
+/* How many there were: as the file says, or more where a host remembers more. */
 int64_t pt_store_launches(const char *dir);
 
 /* A host that trains here, or has. It keeps its number, and no other host ever gets it. */
@@ -96,7 +96,10 @@ typedef struct pt_store_hosts {
     int n;
 } pt_store_hosts;
 
-/* A missing file has none. PT_EINPUT: it is no list of hosts. */
+/* PT_EINPUT: it is no list of hosts. */
+pt_status pt_store_parse_hosts(const char *text, size_t bytes, pt_store_hosts *ret_hosts,
+                               pt_error *err);
+/* Likewise, of a directory's file; a missing one has none. */
 pt_status pt_store_read_hosts(const char *dir, pt_store_hosts *ret_hosts, pt_error *err);
 /* Those that bear these names take part in a launch, a name as often as there are ranks: new ones
  * get the next numbers. *hosts: all that were known. Writes the file. */

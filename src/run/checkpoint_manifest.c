@@ -88,18 +88,18 @@ pt_status pt_manifest_set_hosts(json_t *m, const pt_run *run, const pt_store_hos
                                 pt_error *err)
 {
     json_t *list = json_array();
+    bool bad = false;
     for (int i = 0; i < hosts->n; i++) {
         const pt_store_host *host = &hosts->list[i];
         json_t *ranks = ranks_on(run, host);
         if (json_array_size(ranks) > 0)
-            json_array_append_new(list,
-                                  json_pack("{s:I, s:s, s:O}", "number", (json_int_t)host->number,
-                                            "name", host->name, "ranks", ranks));
+            bad |= json_array_append_new(list, json_pack("{s:I, s:s, s:O}", "number",
+                                                         (json_int_t)host->number, "name",
+                                                         host->name, "ranks", ranks)) != 0;
         json_decref(ranks);
     }
-    if (json_object_set_new(m, "hosts", list) != 0)
-        return pt_fail(err, PT_ENOMEM, "no memory for the manifest");
-    return PT_OK;
+    bad |= json_object_set_new(m, "hosts", list) != 0;
+    return bad ? pt_fail(err, PT_ENOMEM, "no memory for the manifest") : PT_OK;
 }
 
 pt_status pt_manifest_set(json_t *m, const pt_run *run, const pt_resumed *stand, pt_error *err)

@@ -103,13 +103,21 @@ static void look_at_best(pt_run *run)
     r->best = (pt_score){0};
 }
 
+/* Of the run that this one goes on from, those that left no step included. */
+static int64_t launches_before(const pt_run *run)
+{
+    const char *dir = run->settings->resume;
+    int64_t counted = dir ? pt_store_launches(dir) : 0;
+    return counted > run->resumed.launch ? counted : run->resumed.launch;
+}
+
 pt_status pt_checkpoint_find(pt_run *run, pt_error *err)
 {
     const pt_settings *s = run->settings;
     if (run->rank != 0 || s->infer)
         return PT_OK;
     PT_TRY(find_step(run, err));
-    run->launch = run->resumed.launch;
+    run->launch = launches_before(run);
     if (!s->checkpoint)
         return PT_OK;
     pt_resumed *r = &run->resumed;

@@ -13,8 +13,6 @@
 
 #define HOSTS "hosts.json"
 
-static const json_int_t MOST = 1000000000000000000; /* so that counting on is safe */
-
 static pt_status no_memory(pt_error *err)
 {
     return pt_fail(err, PT_ENOMEM, "no memory for the list of hosts");
@@ -59,6 +57,15 @@ static pt_status add(pt_store_hosts *hosts, const char *name, int64_t number, in
 /* ---- reading ----------------------------------------------------------------------------------
  */
 
+/* Names are shown on terminals: none of the control characters, in UTF-8 (as in base/status.c). */
+static bool is_name(const char *text)
+{
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++)
+        if (*c < ' ' || *c == 0x7f || (c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0))
+            return false;
+    return *text;
+}
+
 /* A number twice, or one that is less than the one before, is no list that was written here. */
 static pt_status take(pt_store_hosts *hosts, json_t *json, pt_error *err)
 {
@@ -67,22 +74,28 @@ static pt_status take(pt_store_hosts *hosts, json_t *json, pt_error *err)
     json_int_t before = hosts->n > 0 ? hosts->list[hosts->n - 1].number : 0;
     if (json_unpack(json, "{s:I, s:s, s:I, s:I !}", "number", &number, "name", &name,
                     "first_launch", &first, "last_launch", &last) != 0 ||
-        number <= before || number > MOST || !*name || find(hosts, name) || first < 0 ||
-        first > last || last > MOST)
+        number <= before || number > PT_STORE_MOST || !is_name(name) || find(hosts, name) ||
+        first < 0 || first > last || last > PT_STORE_MOST)
         return pt_fail(err, PT_EINPUT, "entry %d of the list is none of a host", hosts->n);
     return add(hosts, name, number, first, last, err);
 }
 
-static pt_status parse(const char *text, size_t bytes, pt_store_hosts *hosts, pt_error *err)
+pt_status pt_store_parse_hosts(const char *text, size_t bytes, pt_store_hosts *ret_hosts,
+                               pt_error *err)
 {
     json_error_t where;
     json_t *list = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &where);
+    pt_store_hosts hosts = {NULL, 0};
     pt_status status = PT_OK;
     if (!json_is_array(list))
         status = pt_fail(err, PT_EINPUT, "it holds no list of hosts");
     for (size_t i = 0; status == PT_OK && i < json_array_size(list); i++)
-        status = take(hosts, json_array_get(list, i), err);
+        status = take(&hosts, json_array_get(list, i), err);
     json_decref(list);
+    if (status == PT_OK)
+        *ret_hosts = hosts;
+    else
+        pt_store_clear_hosts(&hosts);
     return status;
 }
 
@@ -90,18 +103,16 @@ pt_status pt_store_read_hosts(const char *dir, pt_store_hosts *ret_hosts, pt_err
 {
     char *path = pt_text_format("%s/" HOSTS, dir), *text = NULL;
     size_t bytes = 0;
-    pt_store_hosts hosts = {NULL, 0};
-    pt_status status = path ? PT_OK : no_memory(err);
-    if (status == PT_OK && !(access(path, F_OK) != 0 && errno == ENOENT)) {
+    if (!path)
+        return no_memory(err);
+    *ret_hosts = (pt_store_hosts){NULL, 0};
+    pt_status status = PT_OK;
+    if (access(path, F_OK) == 0 || errno != ENOENT)
         status = pt_text_read_file(path, &text, &bytes, err);
-        if (status == PT_OK && parse(text, bytes, &hosts, err) != PT_OK)
-            status = pt_fail_within(
-                err, "%s cannot be used; remove it to number hosts from 1 again", path);
-    }
-    if (status == PT_OK)
-        *ret_hosts = hosts;
-    else
-        pt_store_clear_hosts(&hosts);
+    if (text)
+        status = pt_store_parse_hosts(text, bytes, ret_hosts, err);
+    if (text && status == PT_EINPUT)
+        pt_fail_within(err, "%s cannot be used; remove it to number hosts from 1 again", path);
     free(text);
     free(path);
     return status;

@@ -4,10 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "internal.h"
+
 enum { DIGITS = 17 /* that a double needs to come back as it was */ };
 
 static const char CHECKSUM[] = "crc32";
-static const int64_t MOST_COUNT = 1000000000000000000; /* so that counting on is safe */
 
 /* Of everything but the checksum itself, and however the text is laid out. */
 static pt_status seal_of(json_t *manifest, uint32_t *ret_crc, pt_error *err)
@@ -70,9 +71,9 @@ pt_status pt_manifest_count(const json_t *object, const char *name, int64_t *ret
 {
     json_t *value = json_object_get(object, name);
     if (!json_is_integer(value) || json_integer_value(value) < 0 ||
-        json_integer_value(value) > MOST_COUNT)
+        json_integer_value(value) > PT_STORE_MOST)
         return pt_fail(err, PT_EINPUT, "the manifest has no \"%s\", or not from 0 to %lld", name,
-                       (long long)MOST_COUNT);
+                       (long long)PT_STORE_MOST);
     *ret_count = json_integer_value(value);
     return PT_OK;
 }

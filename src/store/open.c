@@ -100,7 +100,8 @@ pt_status pt_store_open(const char *dir, int64_t step, int64_t best, int64_t *re
     return PT_OK;
 }
 
-int64_t pt_store_launches(const char *dir)
+/* A number that has no next one is not believed. */
+static int64_t counted_launches(const char *dir)
 {
     char *path = pt_text_format("%s/" LAUNCH, dir), *text = NULL;
     size_t bytes = 0;
@@ -110,6 +111,19 @@ int64_t pt_store_launches(const char *dir)
         launches = strtoll(text, NULL, 10);
     free(text);
     free(path);
-    /* A number that has no next one is not believed. */
-    return launches > 0 && launches < INT64_MAX ? launches : 0;
+    return launches > 0 && launches < PT_STORE_MOST ? launches : 0;
+}
+
+int64_t pt_store_launches(const char *dir)
+{
+    int64_t launches = counted_launches(dir);
+    pt_store_hosts hosts = {NULL, 0};
+    pt_error ignored = {PT_OK, ""};
+    if (pt_store_read_hosts(dir, &hosts, &ignored) != PT_OK)
+        return launches;
+    for (int i = 0; i < hosts.n; i++)
+        if (hosts.list[i].last_launch > launches)
+            launches = hosts.list[i].last_launch;
+    pt_store_clear_hosts(&hosts);
+    return launches;
 }

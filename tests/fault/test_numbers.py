@@ -83,26 +83,28 @@ class Numbers(checkpoints.Case):
             self.hosts_in_manifest(directory, 8), [(2, "beta", [1]), (3, "gamma", [0])]
         )
         self.train(["alpha"], directory, resume, "--steps=10")
+        self.train(["alpha"], directory, resume, "--steps=11", "--fail-at=0", expect=1)
         self.train(["delta", "beta"], other, resume, "--steps=12")
         self.assertEqual(
-            self.known(directory), {"alpha": (1, 1, 3), "beta": (2, 1, 2), "gamma": (3, 2, 2)}
+            self.known(directory), {"alpha": (1, 1, 4), "beta": (2, 1, 2), "gamma": (3, 2, 2)}
         )
         self.assertEqual(
             self.known(other),
-            {"alpha": (1, 1, 3), "beta": (2, 1, 4), "gamma": (3, 2, 2), "delta": (4, 4, 4)},
+            {"alpha": (1, 1, 4), "beta": (2, 1, 5), "gamma": (3, 2, 2), "delta": (4, 5, 5)},
         )
-        self.assertEqual(checkpoints.manifest(other, 12)["launch"], 4)
+        self.assertEqual(checkpoints.manifest(other, 12)["launch"], 5)
         stages = [record["stages"] for record in self.run_records(directory)]
         self.assertEqual(
             [[(stage["host"], stage["host_number"]) for stage in one] for one in stages],
-            [[("alpha", 1), ("beta", 2), ("alpha", 1)], [("gamma", 3), ("beta", 2)], [("alpha", 1)]],
+            [[("alpha", 1), ("beta", 2), ("alpha", 1)], [("gamma", 3), ("beta", 2)]]
+            + 2 * [[("alpha", 1)]],
         )
-        self.assertEqual([one["launch"] for one in self.run_records(directory)], [1, 2, 3])
+        self.assertEqual([one["launch"] for one in self.run_records(directory)], [1, 2, 3, 4])
         summary = json.loads(pathlib.Path(f"{other}.json").read_text())
         self.assertEqual([stage["host_number"] for stage in summary["stages"]], [4, 2])
 
     def test_broken_list(self):
-        """No number is given twice for that: the run says what to do, and has touched nothing."""
+        """No number is given twice for that: the run says what to do, and every step is there."""
         directory = self.fresh("broken")
         self.train(["alpha", "beta"], directory, "--steps=4")
         (directory / "hosts.json").write_text('[{"number": 1}]')

@@ -1,5 +1,6 @@
 /* What a directory of checkpoints says beside its steps: which one is the newest, how many runs
- * there were, where they ran. Steps themselves are test_checkpoint_faults.c's. */
+ * there were, where they ran. Steps themselves are the business of test_checkpoint_faults.c and
+ * test_checkpoint_damage.c. */
 #include "pipetrain/store.h"
 
 #include <stdio.h>
@@ -10,6 +11,10 @@
 #include "folder.h"
 #include "pipetrain/file.h"
 #include "suite.h"
+
+#define HOST(number, name, first, last)                                                            \
+    "{\"number\": " number ", \"name\": " name ", \"first_launch\": " first                        \
+    ", \"last_launch\": " last "}"
 
 static pt_error err;
 
@@ -53,8 +58,10 @@ static void test_launches(void **state)
     write_text("launch", "many\n");
     assert_int_equal(pt_store_launches(folder), 0);
     assert_int_equal(opened(9), 10);
-    write_text("launch", "9223372036854775807\n"); /* has no next one */
+    write_text("launch", "1000000000000000000\n"); /* has no next one */
     assert_int_equal(opened(10), 11);
+    write_text("hosts.json", "[" HOST("1", "\"a\"", "2", "20") "]"); /* knows better */
+    assert_int_equal(opened(11), 21);
 }
 
 /* ---- hosts ------------------------------------------------------------------------------------
@@ -103,10 +110,6 @@ static void test_hosts(void **state)
     pt_store_clear_hosts(&hosts);
 }
 
-#define HOST(number, name, first, last)                                                            \
-    "{\"number\": " number ", \"name\": " name ", \"first_launch\": " first                        \
-    ", \"last_launch\": " last "}"
-
 /* A list that could give a number to a second host is not gone on with. */
 static void test_hosts_broken(void **state)
 {
@@ -120,6 +123,7 @@ static void test_hosts_broken(void **state)
         {"[" HOST("0", "\"a\"", "1", "1") "]", "entry 0"},
         {"[" HOST("1", "\"\"", "1", "1") "]", "entry 0"},
         {"[" HOST("1", "7", "1", "1") "]", "entry 0"},
+        {"[" HOST("1", "\"\\u001b[2J\"", "1", "1") "]", "entry 0"},
         {"[" HOST("1", "\"a\"", "2", "1") "]", "entry 0"},
         {"[" HOST("1", "\"a\"", "-1", "1") "]", "entry 0"},
         {"[" HOST("1", "\"a\"", "1", "1e3") "]", "entry 0"},
