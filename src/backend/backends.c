@@ -23,8 +23,7 @@ static const struct source {
     const char *name;
     const pt_backend_row *row;
     pt_status (*load)(const pt_backend_row **ret_row, pt_error *err);
-    bool (*expected)(
-        void); /* a machine like this one is what it is made for; NULL: not the point */
+    bool (*expected)(void); /* this machine is made for it; NULL: of any */
     const char *lacked;
 } sources[] = {
     {"cuda", NULL, CUDA_IN_THIS_BUILD, CUDA_EXPECTED,

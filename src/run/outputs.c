@@ -1,25 +1,31 @@
-/* Two outputs in one file: the later one would write over the other.
+/* Files that are written. Two in one: the later one would write over the other.
  *
  * Folders (--save, --checkpoint) may be shared, for no two files in them have the same name. */
-#include "settings_outputs.h"
+#include "outputs.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+
+/* When it is opened, and by whom. */
+typedef enum moment { AT_THE_START, AT_THE_END, AT_THE_END_OF_TRAINING } moment;
 
 static const struct {
     const char *option;
     size_t offset;
+    moment moment;
 } outputs[] = {
-    {"out", offsetof(pt_settings, out)},
-    {"plan-out", offsetof(pt_settings, plan_out)},
-    {"schedule-out", offsetof(pt_settings, schedule_out)},
-    {"clock-out", offsetof(pt_settings, clock_out)},
-    {"log", offsetof(pt_settings, log)},
-    {"timing", offsetof(pt_settings, timing)},
-    {"trace", offsetof(pt_settings, trace)},
-    {"summary", offsetof(pt_settings, summary)},
+    {"out", offsetof(pt_settings, out), AT_THE_END},
+    {"plan-out", offsetof(pt_settings, plan_out), AT_THE_END},
+    {"schedule-out", offsetof(pt_settings, schedule_out), AT_THE_END_OF_TRAINING},
+    {"clock-out", offsetof(pt_settings, clock_out), AT_THE_END},
+    {"log", offsetof(pt_settings, log), AT_THE_START},
+    {"timing", offsetof(pt_settings, timing), AT_THE_START},
+    {"trace", offsetof(pt_settings, trace), AT_THE_START},
+    {"summary", offsetof(pt_settings, summary), AT_THE_END_OF_TRAINING},
 };
 
 enum { N_OUTPUTS = sizeof outputs / sizeof *outputs };
@@ -36,7 +42,7 @@ static const char *without_dots(const char *path)
     return path;
 }
 
-/* Not devices: /dev/null and /dev/stdout take what anybody writes. */
+/* Not devices: /dev/null and terminals take what anybody writes. */
 static bool is_same(const char *one, const char *other)
 {
     struct stat a, b;
@@ -58,5 +64,25 @@ pt_status pt_outputs_check(pt_run *run, pt_error *err)
                                "--%s %s and --%s %s are one file, and each would write over the "
                                "other; give them two",
                                outputs[i].option, path_of(s, i), outputs[k].option, path_of(s, k));
+    return PT_OK;
+}
+
+static bool is_tried(const pt_run *run, int i)
+{
+    return path_of(run->settings, i) && outputs[i].moment != AT_THE_START &&
+           !(run->settings->infer && outputs[i].moment == AT_THE_END_OF_TRAINING);
+}
+
+pt_status pt_outputs_try(const pt_run *run, pt_error *err)
+{
+    for (int i = 0; i < N_OUTPUTS && run->rank == 0; i++) {
+        const char *path = path_of(run->settings, i);
+        FILE *file = is_tried(run, i) ? fopen(path, "a") : NULL;
+        if (is_tried(run, i) && !file)
+            return pt_fail(err, PT_EINPUT, "--%s: cannot write %s: %s", outputs[i].option, path,
+                           strerror(errno));
+        if (file)
+            fclose(file);
+    }
     return PT_OK;
 }

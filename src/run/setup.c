@@ -7,18 +7,13 @@
 
 #include "checkpoint.h"
 #include "clock_times.h"
+#include "outputs.h"
 #include "pipetrain/log.h"
 #include "pipetrain/run.h"
 #include "progress.h"
 #include "reporter.h"
-#include "settings_outputs.h"
 #include "setup.h"
 #include "watchdog.h"
-
-static bool is_first(const pt_run *run)
-{
-    return run->rank == 0;
-}
 
 /* ---- phases -----------------------------------------------------------------------------------
  */
@@ -100,7 +95,7 @@ static pt_status open_backend(pt_run *run, pt_error *err)
     const pt_backend_row *row = NULL;
     pt_error passed;
     PT_TRY(pt_backend_find(s->backend, &row, &passed, err));
-    if (passed.code != PT_OK)
+    if (passed.code != PT_OK && (!run->world || pt_world_local_rank(run->world) == 0))
         pt_log(PT_LOG_WARNING, "--backend auto: computes with %s, for there is %s", row->name,
                passed.text);
     pt_backend_config config = {
@@ -145,23 +140,11 @@ static pt_status compare_backends(pt_run *run, pt_error *err)
                    run->settings->backend, names[first], names[-last], names[-last]);
 }
 
-/* Files that are written at the end are tried at the start, and keep what they hold until then: the
- * plan may replace the very partition file. */
-static pt_status try_file(const char *option, const char *path, pt_error *err)
-{
-    FILE *file = path ? fopen(path, "a") : NULL;
-    if (path && !file)
-        return pt_fail(err, PT_EINPUT, "%s: cannot write %s: %s", option, path, strerror(errno));
-    if (file)
-        fclose(file);
-    return PT_OK;
-}
-
 /* Before the watchdog begins, whose thread uses it. What fails is told, and no more. */
 static pt_status open_progress(pt_run *run, pt_error *err)
 {
     (void)err;
-    if (run->world && is_first(run) && !run->settings->infer)
+    if (run->world && run->rank == 0 && !run->settings->infer)
         run->progress = pt_progress_open(run);
     return PT_OK;
 }
@@ -169,13 +152,7 @@ static pt_status open_progress(pt_run *run, pt_error *err)
 static pt_status open_outputs(pt_run *run, pt_error *err)
 {
     const pt_settings *s = run->settings;
-    if (is_first(run)) {
-        PT_TRY(try_file("--summary", s->infer ? NULL : s->summary, err));
-        PT_TRY(try_file("--out", s->out, err));
-        PT_TRY(try_file("--clock-out", s->clock_out, err));
-        PT_TRY(try_file("--schedule-out", s->infer ? NULL : s->schedule_out, err));
-        PT_TRY(try_file("--plan-out", s->plan_out, err));
-    }
+    PT_TRY(pt_outputs_try(run, err));
     if (!s->infer && (s->timing || s->trace))
         PT_TRY(pt_timeline_open(run, &run->timeline, err));
     return s->infer ? PT_OK : pt_reporter_open(run, &run->reporter, err);
