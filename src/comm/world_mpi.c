@@ -19,9 +19,11 @@ enum {
     /* How long an end after a failure waits for the other ranks to come to their end too. */
     CLOSE_NS = 1000 * 1000 * 1000,
     ANNOUNCE_NS = 20 * 1000 * 1000, /* for all ranks together */
-    LINGER_NS = 50 * 1000 * 1000,   /* see pt_world_abort */
-    ANSWER_NS = 1900 * 1000 * 1000  /* see finalize */
+    LINGER_NS = 50 * 1000 * 1000    /* see pt_world_abort */
 };
+
+/* See finalize. */
+static const int64_t ANSWER_NS = 1900000000, LONGEST_STAY_NS = 6000000000;
 
 /* ---- before MPI_Init --------------------------------------------------------------------------*/
 
@@ -219,8 +221,9 @@ static void finalize(const pt_world *world)
     int64_t began = pt_clock_ns();
     MPI_Finalize();
     int64_t took = pt_clock_ns() - began;
+    int64_t stay = 2 * took < LONGEST_STAY_NS ? 2 * took : LONGEST_STAY_NS;
     if (world->under_mpirun && took > ANSWER_NS && !world->broken)
-        pt_clock_sleep_ns(2 * took);
+        pt_clock_sleep_ns(stay);
 }
 
 /* When the others do not come MPI stays open: MPI_Finalize would wait for them for ever, and the
