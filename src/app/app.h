@@ -23,7 +23,7 @@ void pt_app_stalled(void);
 /* --stall where MPI itself waits for all ranks: where that takes longer than a first step may, and
  * longer than 10 s, a thread says so (`where`: "is …", static text) and ends this process. What a
  * partition file says of --stall is not known while MPI starts. NULL, which is fine: nobody asked,
- * or no thread is to be had. */
+ * pipetrain-launch sees to it, or no thread is to be had. */
 typedef struct pt_app_guard pt_app_guard;
 pt_app_guard *pt_app_guard_begin(const pt_settings *settings, const char *where);
 void pt_app_guard_end(pt_app_guard *guard);

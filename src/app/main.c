@@ -74,10 +74,9 @@ static void close_world(pt_world *world, const pt_settings *settings, pt_status 
 {
     char word = 0;
     pt_error ignored = {PT_OK, ""};
-    pt_app_guard *guard = NULL;
     if (status == PT_OK || status == PT_ESTOPPED)
         (void)pt_world_broadcast(world, PT_FOR_STATUS, /*root=*/0, &word, sizeof word, &ignored);
-    guard = pt_app_guard_begin(settings, "is in MPI_Finalize, where all ranks meet");
+    pt_app_guard *guard = pt_app_guard_begin(settings, "is in MPI_Finalize, where all ranks meet");
     pt_world_close(world);
     pt_app_guard_end(guard);
 }
@@ -88,8 +87,7 @@ static pt_status with_world(int argc, char **argv, pt_config *config, const char
 {
     pt_world *world = NULL;
     pt_backend_choose_device(config->settings.backend, pt_world_likely_local_rank());
-    int likely = pt_world_likely_rank();
-    pt_log_init(PT_LOG_INFO, likely);
+    pt_log_init(PT_LOG_INFO, pt_world_likely_rank());
     pt_app_guard *guard =
         pt_app_guard_begin(&config->settings, "is in MPI_Init, where all ranks meet");
     pt_status opened = pt_world_open(&argc, &argv, &world, err);

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* When it is opened, and by whom. */
+/* When it is opened. */
 typedef enum moment { AT_THE_START, AT_THE_END, AT_THE_END_OF_TRAINING } moment;
 
 static const struct {
