@@ -224,8 +224,10 @@ void pt_console_evaluation(pt_console *c, uint32_t epoch, eval_set set, const ru
     const set_score *score = &totals->scores[set];
     const char *name = pt_eval_names[set];
     clear_bar(c);
-    fprintf(c->out, "epoch %u/%lld | train loss %.4f | %s loss %.4f", (unsigned)epoch + 1,
-            (long long)c->run->epochs, totals->train_loss, name, score->loss);
+    fprintf(c->out, "epoch %u/%lld", (unsigned)epoch + 1, (long long)c->run->epochs);
+    if (!isnan(totals->train_loss)) /* it is, before an epoch has ended */
+        fprintf(c->out, " | train loss %.4f", totals->train_loss);
+    fprintf(c->out, " | %s loss %.4f", name, score->loss);
     if (c->run->partition->graph.loss.kind == PT_LOSS_CROSS_ENTROPY)
         fprintf(c->out, " | %s accuracy %.2f%%", name, 100 * score->accuracy);
     fputc('\n', c->out);

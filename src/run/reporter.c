@@ -285,6 +285,7 @@ pt_status pt_reporter_evaluation(pt_reporter *r, eval_set set, const pt_pass_res
                                  pt_error *err)
 {
     pt_mark_place(&r->run->mark, "at the end of an evaluation", /*step=*/0, /*peer=*/-1);
+    uint32_t epoch = (uint32_t)r->run->epoch;
     PT_TRY(gather(r, result, sizeof *result, r->gathered, err));
     if (!is_root(r))
         return PT_OK;
@@ -295,8 +296,8 @@ pt_status pt_reporter_evaluation(pt_reporter *r, eval_set set, const pt_pass_res
     if (isnan(score->best_accuracy) || score->accuracy > score->best_accuracy)
         score->best_accuracy = score->accuracy;
     score->evaluations++;
-    pt_console_evaluation(r->console, r->epoch, set, &r->totals);
-    return r->log ? pt_log_file_evaluation(r->log, r->epoch, set, &r->totals, err) : PT_OK;
+    pt_console_evaluation(r->console, epoch, set, &r->totals);
+    return r->log ? pt_log_file_evaluation(r->log, epoch, set, &r->totals, err) : PT_OK;
 }
 
 pt_status pt_reporter_checkpoint(pt_reporter *r, int64_t step, bool committed, int files,

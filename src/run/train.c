@@ -147,13 +147,24 @@ static bool is_scored_again(const pt_run *run)
            run->resumed.step == (run->epoch + 1) * run->steps_per_epoch;
 }
 
+/* --steps ended the run before inside an epoch, and that step is the best: nobody has its score but
+ * its weights, which are here once more. */
+static pt_status score_again(pt_run *run, pt_error *err)
+{
+    bool ends_epoch = run->resumed.step % run->steps_per_epoch == 0;
+    if (!run->settings->keep_best || !run->resumed.is_best || ends_epoch)
+        return PT_OK;
+    return validate(run, err);
+}
+
 /* An epoch that was whole when its last checkpoint was taken is evaluated (again): whether that had
  * been done, nobody knows. */
 static pt_status train_epochs(pt_run *run, pt_error *err)
 {
     int64_t done = run->resumed.step;
-    for (run->epoch = done > 0 ? (done - 1) / run->steps_per_epoch : 0; run->epoch < run->epochs;
-         run->epoch++) {
+    run->epoch = done > 0 ? (done - 1) / run->steps_per_epoch : 0;
+    PT_TRY(score_again(run, err));
+    for (; run->epoch < run->epochs; run->epoch++) {
         int64_t before = run->epoch * run->steps_per_epoch, left = run->total_steps - before;
         int64_t steps = left < run->steps_per_epoch ? left : run->steps_per_epoch;
         PT_TRY(train_epoch(run, done > before ? done - before : 0, steps, err));

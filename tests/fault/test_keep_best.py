@@ -128,6 +128,21 @@ class KeepBest(checkpoints.Case):
         self.assertEqual(checkpoints.latest(directory, "best"), self.best)
         self.assertTrue(checkpoints.is_good(directory, self.best))
 
+    def test_best_inside_an_epoch(self):
+        """Where --steps ended the run before; what comes behind is worse."""
+        directory = self.fresh("inside")
+        self.train(1, directory, "--lr=0.05", f"--steps={STEPS + 3}")
+        best = checkpoints.latest(directory, "best")
+        self.assertEqual(best, STEPS + 3, scores(directory))
+        for ranks in (1, 2):
+            again = self.fresh(f"inside-{ranks}")
+            shutil.copytree(directory, again)
+            self.train(ranks, again, f"--resume={again}", "--lr=4", f"--steps={4 * STEPS}")
+            steps = [best, *(n * STEPS for n in (2, 3, 4))]
+            self.assertEqual(sorted(scores(again)), steps, "of that step again, too")
+            self.assertEqual(best_of(scores(again)), best)
+            self.assertEqual(checkpoints.latest(again, "best"), best)
+
     def test_steps_inside_epochs(self):
         """--every does not meet the epochs' ends: these have checkpoints of their own."""
         directory = self.fresh("ck")
