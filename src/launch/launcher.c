@@ -237,8 +237,10 @@ static pt_status repeat(launcher *l, int *ret_code, pt_error *err)
         pt_tell_end(l->options, &ending, &verdict);
         l->state.record = verdict.record;
         *ret_code = verdict.code;
-        if (!verdict.restart)
+        if (!verdict.restart) {
+            l->state.record.step = ending.step; /* nothing more will be judged by it */
             return PT_OK;
+        }
         pt_watch_pause(&pause, verdict.delay_s);
         if (l->wish != PT_WISH_GO_ON) {
             ending.wish = l->wish;

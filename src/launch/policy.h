@@ -30,7 +30,8 @@ typedef struct pt_ending {
 
 /* What is remembered from launch to launch, and from launcher to launcher. */
 typedef struct pt_record {
-    int64_t step;     /* the newest committed step when the last failure was counted; -1: none */
+    int64_t step;     /* the newest committed step when the last failure was counted, or the last
+                         launcher had done; -1: none */
     int64_t failures; /* since then */
 } pt_record;
 

@@ -43,6 +43,7 @@ class Real(launching.Case):
         self.assertEqual(self.number("latest"), checkpoints.STEPS)
         self.assertEqual([line for line in ended.err if "restart" in line], [])
         self.assertEqual(self.state()["launcher"]["pid"], 0)
+        self.assertEqual(self.state()["step"], checkpoints.STEPS)
 
     def test_refused(self):
         """Bad input is said once."""
