@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 BAR = 24
@@ -57,16 +58,21 @@ class Started:
             (folder / name).unlink(missing_ok=True)
         (folder / "command").write_text(shlex.join(command) + "\n", encoding="utf-8")
         (folder / "key").write_text(grid.key(run), encoding="utf-8")
+        # Jobs that share Open MPI's folder of sessions may fail to start: one removes it at its end.
+        self.sessions = tempfile.TemporaryDirectory(prefix="pipetrain-study-",
+                                                    ignore_cleanup_errors=True)
+        environment = dict(os.environ, OMPI_MCA_orte_tmpdir_base=self.sessions.name)
         with open(folder / "output", "w", encoding="utf-8") as output:
-            self.process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL,
-                                            stdout=output, stderr=subprocess.STDOUT,
-                                            start_new_session=True)
+            self.process = subprocess.Popen(command, cwd=folder, env=environment,
+                                            stdin=subprocess.DEVNULL, stdout=output,
+                                            stderr=subprocess.STDOUT, start_new_session=True)
 
     def ended(self):
         """Has it? Then its folder says how."""
         status = self.process.poll()
         if status is None:
             return False
+        self.sessions.cleanup()
         failed = self.folder / "failed"
         if status != 0:
             failed.write_text(f"exit status {status}: {self.last_words()}\n", encoding="utf-8")
@@ -86,11 +92,12 @@ class Started:
             try:
                 os.killpg(self.process.pid, word)
                 self.process.wait(timeout=10)
-                return
+                break
             except subprocess.TimeoutExpired:
                 continue
             except ProcessLookupError:
-                return
+                break
+        self.sessions.cleanup()
 
 
 class Progress:

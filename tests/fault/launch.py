@@ -84,6 +84,7 @@ class Run:
         self.mark = uuid.uuid4().hex
         self.temporary = tempfile.mkdtemp(prefix="pt-")
         self.environment = {**os.environ, "TMPDIR": self.temporary, MARK: self.mark}
+        self.environment.pop("OMPI_MCA_orte_tmpdir_base", None)  # TMPDIR says where
         if os.geteuid() == 0:
             allowed = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
             self.environment.update(dict.fromkeys(allowed, "1"))
