@@ -4,13 +4,26 @@
  * once, by rank 0. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "app.h"
 #include "pipetrain/backend.h"
 #include "pipetrain/log.h"
 
+enum { FIRST_SPEAKS_S = 2 };
+
 typedef pt_status (*command)(pt_world *world, const pt_config *config,
                              const pt_partition *partition, const char *text, pt_error *err);
+
+/* For what every process has found by itself: the first one says it. The others give it time to:
+ * the first that ends so makes mpirun end them all. */
+static void say_once(const pt_error *err)
+{
+    if (pt_world_is_first_process())
+        pt_log(PT_LOG_ERROR, "%s", err->text);
+    else
+        sleep(FIRST_SPEAKS_S);
+}
 
 static command choose(const pt_settings *settings)
 {
@@ -93,8 +106,8 @@ static pt_status with_world(int argc, char **argv, pt_config *config, const char
     pt_status opened = pt_world_open(&argc, &argv, &world, err);
     pt_app_guard_end(guard);
     pt_log_init(PT_LOG_INFO, /*rank=*/-1);
-    if (opened != PT_OK && pt_world_is_first_process())
-        pt_log(PT_LOG_ERROR, "%s", err->text);
+    if (opened != PT_OK)
+        say_once(err);
     PT_TRY(opened);
     pt_app_catch_signals(); /* MPI has its own ideas until now */
     int rank = pt_world_rank(world), size = pt_world_size(world);
@@ -128,8 +141,8 @@ int main(int argc, char **argv)
         puts("pipetrain " PT_VERSION);
     } else if (status == PT_OK) {
         status = with_world(argc, argv, &config, n_paths ? path : NULL, &err);
-    } else if (pt_world_is_first_process()) {
-        pt_log(PT_LOG_ERROR, "%s", err.text);
+    } else {
+        say_once(&err);
     }
     pt_config_clear(&config);
     if (status == PT_OK && (fflush(stdout) != 0 || ferror(stdout))) {

@@ -15,6 +15,7 @@ import unittest
 
 import launch  # first: it finds the modules below
 import numpy as np
+import program
 import safetensors_io
 import small_model
 import tap
@@ -624,6 +625,16 @@ class BadInput(unittest.TestCase):
 
     def test_files(self):
         self.judge("disk")
+
+    def test_first_rank_comes_late(self):
+        """The one that speaks is not ended by the others, which have found the same."""
+        late = ["sh", "-c", 'sleep 0.5 && exec "$0" "$@"', program.PROGRAM, "--bach=4"]
+        command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", "1", *late,
+                   ":", "-np", "2", program.PROGRAM, "--bach=4"]
+        ended = launch.run(3, command=command)
+        self.assertEqual(ended.status, 2, ended)
+        self.assertEqual(len(ended.err), 1, ended)
+        self.assertIn("--bach", ended.err[0])
 
     def test_nothing_was_written(self):
         """A refused run makes no file, not even those that could have been written."""
