@@ -1,6 +1,7 @@
 /* The rules of restarting. */
 #include "policy.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -63,7 +64,7 @@ const char *pt_policy_describe(const pt_ending *ending, char *text, int size)
         snprintf(text, (size_t)size, "%s", words[ending->cause]);
     else if (ending->code == PT_EXIT_INTERRUPTED) /* and not Ctrl-C, though 130 is 128 + SIGINT */
         snprintf(text, (size_t)size, "was interrupted by a signal to a rank or to mpirun");
-    else if (ending->code > 128)
+    else if (ending->code > 128 && ending->code <= 128 + SIGRTMAX)
         snprintf(text, (size_t)size, "was ended by signal %d (%s)", ending->code - 128,
                  strsignal(ending->code - 128));
     else

@@ -19,9 +19,9 @@ static const char *describe(const pt_store_hosts *hosts, char *text, size_t size
 void pt_tell_training(const pt_progress *now, const pt_store_hosts *hosts)
 {
     char where[256];
-    pt_log(PT_LOG_INFO, "launcher: launch %lld trains from step %lld of %lld%s",
-           (long long)now->launch, (long long)now->step, (long long)now->total,
-           describe(hosts, where, sizeof where));
+    pt_log(PT_LOG_INFO, "launcher: launch %lld trains%s; step %lld of %lld is done",
+           (long long)now->launch, describe(hosts, where, sizeof where), (long long)now->step,
+           (long long)now->total);
 }
 
 void pt_tell_end(const pt_launch_options *o, const pt_ending *ending, const pt_verdict *v)

@@ -136,6 +136,8 @@ static void test_descriptions(void **state)
         strstr(pt_policy_describe(&ending, text, sizeof text), "to a rank or to mpirun"));
     ending.code = 3;
     assert_string_equal(pt_policy_describe(&ending, text, sizeof text), "ended with exit code 3");
+    ending.code = 205; /* mpirun's, when it has lost a host: no signal has the number 77 */
+    assert_string_equal(pt_policy_describe(&ending, text, sizeof text), "ended with exit code 205");
     ending.cause = PT_CAUSE_STALLED;
     assert_non_null(strstr(pt_policy_describe(&ending, text, sizeof text), "no progress"));
 }
