@@ -11,10 +11,12 @@ build_packages=(gcc libc6-dev pkg-config meson ninja-build openmpi-bin libopenmp
 # … and what the tests and the checks of the code need beside it.
 # shellcheck disable=SC2034
 test_packages=(git g++ libcmocka-dev python3 python3-numpy procps gdb valgrind binutils clang clang-format
-    libclang-rt-14-dev)
-# What tests/slurm runs daemons of, unpacked and not installed.
+    libclang-rt-14-dev iproute2 openssh-client)
+# What tests run daemons of, unpacked and not installed.
 # shellcheck disable=SC2034
 slurm_packages=(slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge)
+# shellcheck disable=SC2034
+sshd_packages=(openssh-server libwrap0)
 # build-test compiles the kernels for every GPU; for one it takes a fourth of the time, which is enough
 # for the other builds.
 # shellcheck disable=SC2034
