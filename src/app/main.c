@@ -10,13 +10,13 @@
 #include "pipetrain/backend.h"
 #include "pipetrain/log.h"
 
-enum { FIRST_SPEAKS_S = 2 };
+enum { FIRST_SPEAKS_S = 2 }; /* more than lies between the starts of two ranks */
 
 typedef pt_status (*command)(pt_world *world, const pt_config *config,
                              const pt_partition *partition, const char *text, pt_error *err);
 
-/* For what every process has found by itself: the first one says it. The others give it time to:
- * the first that ends so makes mpirun end them all. */
+/* For what every process finds by itself, of one and the same command line: the first one says it.
+ * The others give it time to, for mpirun ends them all when one has ended so. */
 static void say_once(const pt_error *err)
 {
     if (pt_world_is_first_process())

@@ -19,7 +19,7 @@ static const char *describe(const pt_store_hosts *hosts, char *text, size_t size
 void pt_tell_training(const pt_progress *now, const pt_store_hosts *hosts)
 {
     char where[256];
-    pt_log(PT_LOG_INFO, "launcher: launch %lld trains%s; step %lld of %lld is done",
+    pt_log(PT_LOG_INFO, "launcher: launch %lld trains%s; %lld of %lld steps are done",
            (long long)now->launch, describe(hosts, where, sizeof where), (long long)now->step,
            (long long)now->total);
 }

@@ -21,34 +21,37 @@ import program
 
 # Where Debian's sshd may be: unpacked by tools/test, or installed.
 PLACES = (program.ROOT / "build-sshd", pathlib.Path("/"))
-TOOLS = ("ip", "mount", "nsenter", "ssh", "ssh-keygen", "unshare")
+TOOLS = ("hostname", "ip", "mount", "nsenter", "ssh", "ssh-keygen", "unshare")
 SPACES = ("--net", "--uts", "--mount", "--pid", "--ipc")
 NETWORK = "10.77.0.{}"  # nobody else's: no card of the machine is in there
+SSHD_USER = 65533  # for the part of sshd that has no rights
 CARD = "02:00:00:00:00:{:02}"  # the same when a host is switched on again: others remember it
 
 TRIAL = """
 set -e
-mount -t tmpfs tmpfs /run
+mount --bind /etc/passwd /etc/hosts
+mount -t tmpfs tmpfs /dev/shm
 ip link add name ports type bridge
 ip link add name one type veth peer name other
 """
 
-# $1: the folder, $2: the name, $3: sshd's libraries
+# $1: the folder, $2: the name, $3: sshd's libraries, $4: sshd. The switch is the last one to end.
 BOOT = """
 set -e
 hostname "$2"
 ip link set lo up
-for file in hosts passwd shadow ssh/ssh_config; do
-    mount --bind "$1/$(basename $file)" /etc/$file
+for file in hosts passwd shadow; do
+    mount --bind "$1/$file" /etc/$file
 done
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /dev/shm
 mkdir -m 755 /run/sshd
 if [ "$2" != switch ]; then
-    LD_LIBRARY_PATH=$3 "$1/sshd" -f "$1/sshd_config" -E "$1/$2.log"
+    LD_LIBRARY_PATH=$3 "$4" -f "$1/sshd_config" -E "$1/$2.log"
 fi
 echo up
-exec cat >/dev/null
+cat >/dev/null
+[ "$2" != switch ] || rm -rf -- "$1"
 """
 
 SSHD_CONFIG = """\
@@ -62,6 +65,9 @@ PidFile none
 
 SSH_CONFIG = """\
 IdentityFile {folder}/key
+IdentitiesOnly yes
+IdentityAgent none
+BatchMode yes
 StrictHostKeyChecking no
 UserKnownHostsFile /dev/null
 LogLevel ERROR
@@ -80,24 +86,30 @@ def why_not():
         return f"no {', '.join(missing)} here"
     if os.geteuid() != 0:
         return "only root may make network cards"
+    users = pathlib.Path("/proc/self/uid_map").read_text().splitlines()
+    if sum(int(line.split()[2]) for line in users) <= SSHD_USER:
+        return "this root has no users for sshd"
     if not place():
         note = PLACES[0] / "missing"
         return f"no sshd: {note.read_text().strip() if note.exists() else 'tools/test brings it'}"
-    tried = subprocess.run(["unshare", *SPACES, "--fork", "--mount-proc", "sh", "-c", TRIAL],
-                           capture_output=True, text=True, check=False)
+    command = ["unshare", *SPACES, "--fork", "--mount-proc", "sh", "-c", TRIAL]
+    tried = subprocess.run(command, capture_output=True, text=True, check=False)
     return "" if tried.returncode == 0 else f"no hosts of our own here: {tried.stderr.strip()}"
 
 
 class Host:
     def __init__(self, folder, name):
-        libraries = ":".join(map(str, (place() / "usr" / "lib").glob("*-linux-gnu")))
+        usr = place() / "usr"
+        libraries = ":".join(map(str, (usr / "lib").glob("*-linux-gnu")))
         self.process = subprocess.Popen(
             ["unshare", *SPACES, "--fork", "--kill-child", "--mount-proc",
-             "sh", "-c", BOOT, "sh", folder, name, libraries],
+             "sh", "-c", BOOT, "sh", folder, name, libraries, usr / "sbin" / "sshd"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
         )
         if self.process.stdout.readline() != "up\n":
-            raise AssertionError(f"{name} does not start")
+            self.kill()
+            log = folder / f"{name}.log"
+            raise AssertionError(f"{name} does not start: {log.read_text() if log.exists() else ''}")
         children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         self.first = int(children.read_text())
 
@@ -130,24 +142,33 @@ class Hosts:
         return self
 
     def __exit__(self, *_):
-        for host in self.hosts.values():
+        for host in reversed(self.hosts.values()):
             host.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write_files(self):
+        (self.folder / ".ssh").mkdir(mode=0o700)
         for key in ("key", "host_key"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / key],
-                           check=True)
-        shutil.copy(place() / "usr" / "sbin" / "sshd", self.folder)
-        lines = ["127.0.0.1 localhost"]
-        lines += [f"{NETWORK.format(i)} {name}" for name, i in self.numbers.items()]
-        (self.folder / "hosts").write_text("\n".join(lines) + "\n")
-        # sshd wants a user of that name, for the part that has no rights.
-        users = pathlib.Path("/etc/passwd").read_text()
-        (self.folder / "passwd").write_text(f"{users}sshd:x:65533:65534::/run/sshd:/bin/false\n")
-        (self.folder / "shadow").write_text("root:*:19000:0:99999:7:::\n")  # not locked
-        (self.folder / "sshd_config").write_text(SSHD_CONFIG.format(folder=self.folder))
-        (self.folder / "ssh_config").write_text(SSH_CONFIG.format(folder=self.folder))
+            words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / key]
+            subprocess.run(words, check=True)
+        names = [f"{NETWORK.format(i)} {name}" for name, i in self.numbers.items()]
+        users = [
+            line
+            for line in pathlib.Path("/etc/passwd").read_text().splitlines()
+            if not line.startswith(("root:", "sshd:"))
+        ]
+        users += [
+            f"root:x:0:0::{self.folder}:/bin/sh",  # whose own settings of ssh stay away
+            f"sshd:x:{SSHD_USER}:65534::/run/sshd:/bin/false",
+        ]
+        for name, lines in (
+            ("hosts", ["127.0.0.1 localhost", *names]),
+            ("passwd", users),
+            ("shadow", ["root:*:19000:0:99999:7:::"]),  # not locked
+            ("sshd_config", [SSHD_CONFIG.format(folder=self.folder)]),
+            (".ssh/config", [SSH_CONFIG.format(folder=self.folder)]),
+        ):
+            (self.folder / name).write_text("\n".join(lines) + "\n")
 
     def on(self, name):
         """What stands before a command that shall run there."""
@@ -159,7 +180,7 @@ class Hosts:
         subprocess.run(["nsenter", target, "--net", "ip", *words.split()], check=True)
 
     def start(self, name):
-        """Switches a host on, and plugs it in."""
+        """Switches a host on, plugs it in, and waits until it answers."""
         host, number = Host(self.folder, name), self.numbers[name]
         self.hosts[name] = host
         self._ip("switch", f"link add name {name} type veth peer name eth0 netns {host.first}")
@@ -167,6 +188,9 @@ class Hosts:
         self._ip(name, f"link set eth0 address {CARD.format(number)}")
         self._ip(name, f"addr add {NETWORK.format(number)}/24 dev eth0")
         self._ip(name, "link set eth0 up")
+        subprocess.run(
+            [*self.on(name), "ssh", "-o", "ConnectionAttempts=5", name, "true"], check=True
+        )
 
     def unplug(self, name):
         """Pulls the cable. Nothing on the host ends by that."""
@@ -208,13 +232,20 @@ class Hosts:
         }
 
     def daemon(self, name):
-        """The pid of the one by which mpirun holds this host."""
-        return next(pid for pid, called, _ in self.processes(name) if called == "orted")
+        """The pid of the one by which mpirun holds this host: it has started the ranks there."""
+        rank = next(iter(self.ranks(name).values()))
+        status = pathlib.Path(f"/proc/{rank}/stat").read_text()
+        return int(status.rpartition(")")[2].split()[1])
 
-    def wait_for_ranks(self, name, count, limit_s=launch.PATIENCE_S):
+    def wait_until_idle(self, name):
+        """Waits until nothing of mpirun's runs there. What an unplugged host runs hears of the end
+        of the others when it sends again, which takes the longer the longer it was unplugged."""
         began = time.monotonic()
-        while len(found := self.ranks(name)) != count:
-            if time.monotonic() - began > limit_s:
-                raise AssertionError(f"{name} has the ranks {found}, not {count} of them")
+        while left := [
+            (pid, called)
+            for pid, called, environment in self.processes(name)
+            if called == "orted" or any(e.startswith(b"OMPI_COMM_WORLD_RANK=") for e in environment)
+        ]:
+            if time.monotonic() - began > launch.TIME_LIMIT_S:
+                raise AssertionError(f"still there on {name}: {left}")
             time.sleep(launch.POLL_S)
-        return found

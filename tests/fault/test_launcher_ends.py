@@ -179,7 +179,7 @@ echo 1 > {directory}/launch
 echo '[{{"number": 1, "name": "a", "first_launch": 1, "last_launch": 1}}]' > {directory}/hosts.json
 printf '{BEGUN}' > "$PIPETRAIN_PROGRESS"; sleep 0.5; exit 1"""
         running = self.start(script, "--restarts=3", "--backoff-max=60")
-        running.wait_for("stderr", "trains on host 1 .a.; step 0 of 9 is done")
+        running.wait_for("stderr", "trains on host 1 .a.; 0 of 9 steps are done")
         self.assertEqual(self.state()["hosts"], [{"number": 1, "name": "a"}])
         running.wait_for("stderr", "restart 3 of 3")
         self.assertEqual((self.state()["launch"], self.state()["hosts"]), (0, []))

@@ -142,6 +142,7 @@ class Cluster:
             # that are one machine talk by TCP.
             "OMPI_MCA_btl": "self,tcp",
         }
+        self.environment.pop("OMPI_MCA_orte_tmpdir_base", None)  # TMPDIR says where
         for name in ("state", "tmp", *(f"spool-{node}" for node in NODES)):
             (self.folder / name).mkdir()
         (self.folder / "plugstack.conf").touch()
