@@ -1,12 +1,10 @@
 #include "pipetrain/ticker.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include "pipetrain/clock.h"
+#include "pipetrain/thread.h"
 
 struct pt_ticker {
     pthread_t thread;
@@ -43,20 +41,15 @@ static void *run(void *context)
     return NULL;
 }
 
-static int begin(pt_ticker *t)
+static pt_status begin(pt_ticker *t, pt_error *err)
 {
     pthread_condattr_t monotonic;
-    sigset_t all, before;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&t->mutex, NULL);
     pthread_cond_init(&t->ending, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = pthread_create(&t->thread, NULL, run, t);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return code;
+    return pt_thread_start(run, t, &t->thread, err);
 }
 
 static void clear(pt_ticker *t)
@@ -75,10 +68,10 @@ pt_status pt_ticker_new(int64_t every_ns, pt_tick tick, void *context, pt_ticker
     t->every_ns = every_ns;
     t->tick = tick;
     t->context = context;
-    int code = begin(t);
-    if (code != 0) {
+    pt_status status = begin(t, err);
+    if (status != PT_OK) {
         clear(t);
-        return pt_fail(err, PT_EIO, "no thread: %s", strerror(code));
+        return status;
     }
     *ret_ticker = t;
     return PT_OK;

@@ -1,9 +1,8 @@
 #include "pipetrain/writer.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <string.h>
+
+#include "pipetrain/thread.h"
 
 struct pt_writer {
     pthread_t thread;
@@ -35,15 +34,11 @@ static void *work(void *context)
     return NULL;
 }
 
-/* Signals are for the thread that speaks with MPI: its handlers leave the program. */
-static int create(pt_writer *w)
+static void clear(pt_writer *w)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = pthread_create(&w->thread, NULL, work, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return code;
+    pthread_cond_destroy(&w->begins);
+    pthread_mutex_destroy(&w->mutex);
+    free(w);
 }
 
 pt_status pt_writer_new(pt_writer **ret_writer, pt_error *err)
@@ -53,10 +48,10 @@ pt_status pt_writer_new(pt_writer **ret_writer, pt_error *err)
         return pt_fail(err, PT_ENOMEM, "no memory for a thread");
     pthread_mutex_init(&w->mutex, NULL);
     pthread_cond_init(&w->begins, NULL);
-    int code = create(w);
-    if (code != 0) {
-        free(w);
-        return pt_fail(err, PT_EIO, "no thread for checkpoints: %s", strerror(code));
+    pt_status status = pt_thread_start(work, w, &w->thread, err);
+    if (status != PT_OK) {
+        clear(w);
+        return pt_fail_within(err, "checkpoints");
     }
     *ret_writer = w;
     return PT_OK;
@@ -71,9 +66,7 @@ void pt_writer_free(pt_writer *w)
     pthread_cond_signal(&w->begins);
     pthread_mutex_unlock(&w->mutex);
     pthread_join(w->thread, NULL);
-    pthread_cond_destroy(&w->begins);
-    pthread_mutex_destroy(&w->mutex);
-    free(w);
+    clear(w);
 }
 
 void pt_writer_start(pt_writer *w, pt_writer_job job, void *context)
