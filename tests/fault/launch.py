@@ -208,7 +208,13 @@ class Run:
         shared = [
             path for path in SHARED_MEMORY.iterdir() if any(name in path.name for name in names)
         ]
-        return shared + [path for path in pathlib.Path(self.temporary).rglob("*")]
+        # Not pathlib's rglob: a folder that is removed while it looks would end that.
+        found = [
+            pathlib.Path(folder) / name
+            for folder, folders, files in os.walk(self.temporary)
+            for name in folders + files
+        ]
+        return shared + found
 
     # ---- ending -----------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Starts pipetrain-launch, and knows what it has started."""
 
+import glob
 import json
 import os
 import pathlib
@@ -43,10 +44,12 @@ class Launcher(launch.Run):
 
     def note_jobs(self):
         """Remembers by which numbers Open MPI names the segments of the job that runs now."""
-        sessions = pathlib.Path(self.temporary)
-        for contact in sessions.glob("pipetrain-launch-*/ompi.*/pid.*/contact.txt"):
+        pattern = "pipetrain-launch-*/ompi.*/pid.*/contact.txt"
+        # Not pathlib's glob: a folder that is removed while it looks would end that.
+        for contact in glob.iglob(pattern, root_dir=self.temporary):
             try:
-                family = int(contact.read_text().split(".")[0])
+                text = (pathlib.Path(self.temporary) / contact).read_text()
+                family = int(text.split(".")[0])
             except (OSError, ValueError):  # it is being written, or removed
                 continue
             self.jobs.add(family + 1)  # the first job of its family
